@@ -1,0 +1,41 @@
+//! Settings: YAML made into checked types, with every mistake reported at once.
+//!
+//! For: both programs' configuration. A file is read into a tree that remembers lines and columns (`node.rs`), decoded
+//! into plain structs (`decode.rs`, `section.rs`), and whatever is wrong is gathered (`report.rs`) rather than thrown.
+//! serde's derive stops at the first error, which is why decoding is ours; the YAML parser is serde-saphyr's.
+//! May touch: the environment, only for the variables it is given. Promises: unknown and duplicate keys are errors with
+//! a suggestion; a value substituted from the environment never shows in an error; one definition of a key feeds
+//! parser, manual and JSON Schema.
+//! Read next: `section.rs` for how a section is declared.
+
+mod decode;
+mod manual;
+mod node;
+mod report;
+mod section;
+mod shape;
+mod units;
+
+pub use decode::{At, Decode, Decoder, Named, SectionReader};
+pub use manual::{json_schema, markdown};
+pub use node::{Entry, Node, Position, Value, environment};
+pub use report::{Mistake, Report};
+pub use section::{Section, key_name, unknown_word};
+pub use shape::{Key, SectionShape, Shape};
+pub use units::{ByteSize, Millis, Percent};
+
+/// Reads a whole file of settings.
+///
+/// `file` is only the name to show in errors. `variables` is what `${NAME}` may refer to.
+///
+/// # Errors
+/// A `Report` with every mistake found, each with its line and column.
+pub fn load<T: Decode>(
+    file: &str,
+    text: &str,
+    variables: std::collections::HashMap<String, String>,
+) -> Result<T, Report> {
+    let mut decoder = Decoder::new(file);
+    let decoded = node::parse(text, variables, &mut decoder).and_then(|root| T::decode(&root, &mut decoder));
+    decoder.finish(decoded)
+}
