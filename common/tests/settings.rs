@@ -41,14 +41,14 @@ section! {
 
 fn read(text: &str) -> Result<File, String> {
     let variables = HashMap::from([("PORT".to_owned(), "8080".to_owned())]);
-    load::<File>("f.yaml", text, variables).map_err(|report| report.to_string())
+    load("f.yaml", text, variables, |file: File, _| Some(file)).map_err(|report| report.to_string())
 }
 
 #[test]
 fn defaults_and_variables_are_filled_in() {
     let file = read("version: 1\npools:\n  api: { targets: [a], port: \"${PORT:-1}\" }\n  web: { targets: [], port: \"${NONE:-}\", for: 5m }\n")
         .expect("a sound file");
-    let [(api, first), (_, second)] = &file.pools.0[..] else { panic!("two pools") };
+    let [(api, first), (_, second)] = &file.pools.items[..] else { panic!("two pools") };
     assert_eq!((file.version.value, api.value.as_str(), api.position.line), (1, "api", 3));
     assert_eq!((first.port, first.balance, first.r#for.duration().as_secs()), (Some(8080), Balance::RoundRobin, 10));
     assert_eq!((second.port, second.r#for.duration().as_secs(), second.targets.len()), (None, 300, 0));
@@ -94,4 +94,17 @@ fn the_manual_names_every_key() {
     for words in ["## The file", "## `pools.<name>`", "| `for` | duration | `10s` | How long to wait. |", "**required**"] {
         assert!(manual.contains(words), "{words} is not in\n{manual}");
     }
+}
+
+#[test]
+fn checks_between_keys_run_beside_mistakes_of_form() {
+    let text = "version: 2\npools:\n  api: { targets: 7 }\n  web: { targets: [], for: x }\n";
+    let report = load("f.yaml", text, HashMap::new(), |file: File, decoder| {
+        decoder.mistake_at(&file.version, "only version 1 is known");
+        assert_eq!(file.pools.names().collect::<Vec<_>>(), ["api", "web"], "a broken section keeps its name");
+        Some(file)
+    })
+    .expect_err("three mistakes");
+    let places: Vec<_> = report.mistakes().iter().map(|mistake| (mistake.position.line, mistake.path.as_str())).collect();
+    assert_eq!(places, [(1, "version"), (3, "pools.api.targets"), (4, "pools.web.for")]);
 }

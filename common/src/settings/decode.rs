@@ -5,8 +5,11 @@ use super::report::{Mistake, Report};
 use super::shape::Shape;
 
 /// A type that can be read from a node.
+///
+/// Reading goes on after a mistake wherever a value can stand in for the wrong one (a default, a list without the bad
+/// item), so that the checks between keys still see the rest. Whatever was reported, `Decoder::finish` refuses in the end.
 pub trait Decode: Sized {
-    /// Reads it. `None` means that at least one mistake was reported.
+    /// Reads it. `None` means that at least one mistake was reported and nothing can stand in.
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self>;
 
     /// How it is written, for the manual and the schema.
@@ -33,7 +36,12 @@ pub struct At<T> {
 
 /// A mapping from names of the operator's choice to sections, in file order.
 #[derive(Clone, Debug)]
-pub struct Named<T>(pub Vec<(At<String>, T)>);
+pub struct Named<T> {
+    /// The sections that could be read.
+    pub items: Vec<(At<String>, T)>,
+    /// Every name, also of sections that could not: a reference to a broken section is not a second mistake.
+    names: Vec<String>,
+}
 
 /// Reads one mapping whose keys are known, and reports the ones that are not.
 pub struct SectionReader<'a> {
@@ -46,12 +54,6 @@ pub struct SectionReader<'a> {
 impl Decoder {
     pub(super) fn new(file: &str) -> Self {
         Self { file: file.to_owned(), path: String::new(), mistakes: Vec::new() }
-    }
-
-    /// A decoder for checks that run after decoding, on values that carry their own places.
-    #[must_use]
-    pub fn for_checks(file: &str) -> Self {
-        Self::new(file)
     }
 
     /// Reports a mistake at the key being read.
@@ -70,12 +72,6 @@ impl Decoder {
         None
     }
 
-    /// How many mistakes were reported so far.
-    #[must_use]
-    pub fn mistake_count(&self) -> usize {
-        self.mistakes.len()
-    }
-
     /// Reads something one key or index further in.
     pub fn inside<T>(&mut self, segment: &str, read: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.path.len();
@@ -92,7 +88,7 @@ impl Decoder {
     ///
     /// # Errors
     /// Every mistake, sorted by place.
-    pub fn finish<T>(mut self, decoded: Option<T>) -> Result<T, Report> {
+    pub(super) fn finish<T>(mut self, decoded: Option<T>) -> Result<T, Report> {
         self.mistakes.sort_by_key(|mistake| mistake.position);
         match decoded {
             Some(value) if self.mistakes.is_empty() => Ok(value),
@@ -126,9 +122,11 @@ impl<'a> SectionReader<'a> {
     /// A key with a default, written in YAML just as an operator would write it.
     pub fn defaulted<T: Decode>(&mut self, key: &str, default: &str, decoder: &mut Decoder) -> Option<T> {
         let taken = self.take(key);
-        decoder.inside(key, |decoder| match taken {
-            Some(entry) => T::decode(&entry.node, decoder),
-            None => T::decode(&super::node::parse(default, std::collections::HashMap::new(), decoder)?, decoder),
+        decoder.inside(key, |decoder| {
+            let written = taken.and_then(|entry| T::decode(&entry.node, decoder));
+            written.or_else(|| {
+                T::decode(&super::node::parse(default, std::collections::HashMap::new(), decoder)?, decoder)
+            })
         })
     }
 
@@ -209,13 +207,8 @@ impl<T: Decode> Decode for Vec<T> {
         let Value::List(items) = &node.value else {
             return decoder.unexpected(node, "a list");
         };
-        // Every item is read, also after a bad one: that is how all mistakes are found at once.
-        let decoded: Vec<Option<T>> = items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| decoder.inside(&format!("[{index}]"), |decoder| T::decode(item, decoder)))
-            .collect();
-        decoded.into_iter().collect()
+        let read = |(index, item)| decoder.inside(&format!("[{index}]"), |decoder| T::decode(item, decoder));
+        Some(items.iter().enumerate().filter_map(read).collect())
     }
 
     fn shape() -> Shape {
@@ -228,21 +221,27 @@ impl<T: Decode> Decode for Named<T> {
         let Value::Map(entries) = &node.value else {
             return decoder.unexpected(node, "a mapping from names to sections");
         };
-        let decoded: Vec<Option<(At<String>, T)>> = entries
-            .iter()
-            .map(|entry| {
-                decoder.inside(&entry.key, |decoder| {
-                    let name = decode_name(entry, decoder);
-                    let value = T::decode(&entry.node, decoder);
-                    name.zip(value)
-                })
-            })
-            .collect();
-        decoded.into_iter().collect::<Option<Vec<_>>>().map(Named)
+        let mut named = Named { items: Vec::with_capacity(entries.len()), names: Vec::with_capacity(entries.len()) };
+        for entry in entries {
+            named.names.push(entry.key.clone());
+            let item = decoder.inside(&entry.key, |decoder| {
+                let name = decode_name(entry, decoder);
+                name.zip(T::decode(&entry.node, decoder))
+            });
+            named.items.extend(item);
+        }
+        Some(named)
     }
 
     fn shape() -> Shape {
         Shape::Named(Box::new(T::shape()))
+    }
+}
+
+impl<T> Named<T> {
+    /// Every name in the file.
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.names.iter().map(String::as_str)
     }
 }
 

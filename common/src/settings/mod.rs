@@ -8,6 +8,8 @@
 //! parser, manual and JSON Schema.
 //! Read next: `section.rs` for how a section is declared.
 
+use std::collections::HashMap;
+
 mod decode;
 mod manual;
 mod node;
@@ -24,18 +26,21 @@ pub use section::{Section, key_name, unknown_word};
 pub use shape::{Key, SectionShape, Shape};
 pub use units::{ByteSize, Millis, Percent};
 
-/// Reads a whole file of settings.
+/// Reads a whole file of settings and checks what lies between its keys.
 ///
-/// `file` is only the name to show in errors. `variables` is what `${NAME}` may refer to.
+/// `file` is only the name to show in errors. `variables` is what `${NAME}` may refer to. `check` also runs when the form
+/// has mistakes, on what could be read, so that one report holds everything.
 ///
 /// # Errors
 /// A `Report` with every mistake found, each with its line and column.
-pub fn load<T: Decode>(
+pub fn load<T: Decode, C>(
     file: &str,
     text: &str,
-    variables: std::collections::HashMap<String, String>,
-) -> Result<T, Report> {
+    variables: HashMap<String, String>,
+    check: impl FnOnce(T, &mut Decoder) -> Option<C>,
+) -> Result<C, Report> {
     let mut decoder = Decoder::new(file);
-    let decoded = node::parse(text, variables, &mut decoder).and_then(|root| T::decode(&root, &mut decoder));
-    decoder.finish(decoded)
+    let read = node::parse(text, variables, &mut decoder).and_then(|root| T::decode(&root, &mut decoder));
+    let checked = read.and_then(|read| check(read, &mut decoder));
+    decoder.finish(checked)
 }
