@@ -135,16 +135,11 @@ pub fn scope_of(permissions: &[Permission]) -> String {
     words.join(" ")
 }
 
-fn find<T: Copy>(
-    word: &str,
-    kind: &'static str,
-    all: &[T],
-    name: fn(&T) -> &'static str,
-) -> Result<T, UnknownWord> {
-    all.iter().find(|item| name(item) == word).copied().ok_or_else(|| UnknownWord {
-        kind,
-        known: all.iter().map(name).collect::<Vec<_>>().join(", "),
-    })
+fn find<T: Copy>(word: &str, kind: &'static str, all: &[T], name: fn(&T) -> &'static str) -> Result<T, UnknownWord> {
+    all.iter()
+        .find(|item| name(item) == word)
+        .copied()
+        .ok_or_else(|| UnknownWord { kind, known: all.iter().map(name).collect::<Vec<_>>().join(", ") })
 }
 
 #[cfg(test)]

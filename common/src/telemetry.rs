@@ -56,13 +56,26 @@ impl fmt::Display for LogFormat {
     }
 }
 
+/// An error with all its causes in one line: what a log needs, and what a client must not see.
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 /// Sets up the process's log. `filter` is in `tracing`'s directive syntax, such as `info,pingora_core=off`.
 ///
 /// # Errors
 /// When the filter does not parse, or a log was set up before.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), LogSetupError> {
-    let parsed = EnvFilter::try_new(filter)
-        .map_err(|source| LogSetupError::Filter { filter: filter.to_owned(), source })?;
+    let parsed =
+        EnvFilter::try_new(filter).map_err(|source| LogSetupError::Filter { filter: filter.to_owned(), source })?;
     let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
     match format {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),

@@ -91,7 +91,9 @@ fn what_is_not_yaml_is_one_mistake_with_its_place() {
 #[test]
 fn the_manual_names_every_key() {
     let manual = markdown("Settings", "All of them.", &File::shape());
-    for words in ["## The file", "## `pools.<name>`", "| `for` | duration | `10s` | How long to wait. |", "**required**"] {
+    for words in
+        ["## The file", "## `pools.<name>`", "| `for` | duration | `10s` | How long to wait. |", "**required**"]
+    {
         assert!(manual.contains(words), "{words} is not in\n{manual}");
     }
 }
@@ -105,6 +107,7 @@ fn checks_between_keys_run_beside_mistakes_of_form() {
         Some(file)
     })
     .expect_err("three mistakes");
-    let places: Vec<_> = report.mistakes().iter().map(|mistake| (mistake.position.line, mistake.path.as_str())).collect();
+    let places: Vec<_> =
+        report.mistakes().iter().map(|mistake| (mistake.position.line, mistake.path.as_str())).collect();
     assert_eq!(places, [(1, "version"), (3, "pools.api.targets"), (4, "pools.web.for")]);
 }

@@ -88,11 +88,10 @@ impl Decoder {
     ///
     /// # Errors
     /// Every mistake, sorted by place.
-    pub(super) fn finish<T>(mut self, decoded: Option<T>) -> Result<T, Report> {
-        self.mistakes.sort_by_key(|mistake| mistake.position);
+    pub(super) fn finish<T>(self, decoded: Option<T>) -> Result<T, Report> {
         match decoded {
             Some(value) if self.mistakes.is_empty() => Ok(value),
-            _ => Err(Report { file: self.file, mistakes: self.mistakes }),
+            _ => Err(Report::new(&self.file, self.mistakes)),
         }
     }
 }
@@ -248,9 +247,7 @@ impl<T> Named<T> {
 /// Names become metric labels, header values and file names: letters, digits, `_`, `-` and `.`, 64 at most.
 fn decode_name(entry: &Entry, decoder: &mut Decoder) -> Option<At<String>> {
     match check_name(&entry.key) {
-        Ok(()) => {
-            Some(At { value: entry.key.clone(), position: entry.position, path: decoder.path.clone() })
-        }
+        Ok(()) => Some(At { value: entry.key.clone(), position: entry.position, path: decoder.path.clone() }),
         Err(message) => {
             decoder.mistake(entry.position, message);
             None
@@ -259,7 +256,10 @@ fn decode_name(entry: &Entry, decoder: &mut Decoder) -> Option<At<String>> {
 }
 
 /// Whether the text may name something.
-pub(super) fn check_name(name: &str) -> Result<(), String> {
+///
+/// # Errors
+/// What is wrong with it, for a report.
+pub fn check_name(name: &str) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
         return Err(format!("{name:?} cannot be a name: 1 to 64 letters, digits, \"_\", \"-\" or \".\""));

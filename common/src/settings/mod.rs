@@ -18,11 +18,11 @@ mod section;
 mod shape;
 mod units;
 
-pub use decode::{At, Decode, Decoder, Named, SectionReader};
+pub use decode::{At, Decode, Decoder, Named, SectionReader, check_name};
 pub use manual::{json_schema, markdown};
 pub use node::{Entry, Node, Position, Value, environment};
 pub use report::{Mistake, Report};
-pub use section::{Section, key_name, unknown_word};
+pub use section::{Section, key_name, unknown_word, word_of};
 pub use shape::{Key, SectionShape, Shape};
 pub use units::{ByteSize, Millis, Percent};
 

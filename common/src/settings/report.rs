@@ -31,6 +31,13 @@ impl Report {
         Self { file: file.to_owned(), mistakes: vec![mistake] }
     }
 
+    /// A report on mistakes that were found outside of reading, such as files that the settings name.
+    #[must_use]
+    pub fn new(file: &str, mut mistakes: Vec<Mistake>) -> Self {
+        mistakes.sort_by_key(|mistake| mistake.position);
+        Self { file: file.to_owned(), mistakes }
+    }
+
     /// The mistakes, in the order of the file.
     #[must_use]
     pub fn mistakes(&self) -> &[Mistake] {

@@ -14,6 +14,8 @@
 //! A key with `= "…"` has that default, written in YAML. A key without one must be there; the text after `=>` is
 //! what the error advises when it is not. `choice!` declares a closed set of words in the same way.
 
+use super::decode::{Decode as _, Decoder};
+use super::node::{Node, Value};
 use super::shape::SectionShape;
 
 /// A type declared by `section!`.
@@ -115,7 +117,7 @@ macro_rules! choice {
                 node: &$crate::settings::Node,
                 decoder: &mut $crate::settings::Decoder,
             ) -> Option<Self> {
-                let text = <String as $crate::settings::Decode>::decode(node, decoder)?;
+                let text = $crate::settings::word_of(node, decoder)?;
                 match text.as_str() {
                     $($word => Some(Self::$variant),)+
                     other => {
@@ -139,6 +141,16 @@ pub const fn key_name(ident: &'static str) -> &'static str {
     match ident.as_bytes() {
         [b'r', b'#', ..] => ident.split_at(2).1,
         _ => ident,
+    }
+}
+
+/// The word as it stands in the file: `1.2` without quotes is a word here, and a number only to YAML.
+#[doc(hidden)]
+pub fn word_of(node: &Node, decoder: &mut Decoder) -> Option<String> {
+    match &node.value {
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        _ => String::decode(node, decoder),
     }
 }
 

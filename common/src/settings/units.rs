@@ -30,7 +30,8 @@ impl Millis {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (number, factor) = split_unit(text, &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)])?;
+        let (number, factor) =
+            split_unit(text, &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)])?;
         number.checked_mul(factor).filter(|millis| *millis <= MILLIS_MAX).map(Self)
     }
 }
@@ -75,7 +76,9 @@ impl Decode for Millis {
             Value::Text(text) => Self::parse(text),
             _ => None,
         };
-        parsed.or_else(|| decoder.unexpected(node, "a duration with its unit, such as 250ms, 10s, 5m, 1h or 7d (366d at most)"))
+        parsed.or_else(|| {
+            decoder.unexpected(node, "a duration with its unit, such as 250ms, 10s, 5m, 1h or 7d (366d at most)")
+        })
     }
 
     fn shape() -> Shape {

@@ -1,0 +1,118 @@
+# Two words are enough: `make run` shows the system at work, `make test` proves it. `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+# One recipe is one script, so that its variables live until its end.
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Outside the clone: a second clone builds from what the first one left. Two clones that build at the same time need a
+# folder each: `CARGO_TARGET_DIR=/tmp/other make test`.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/capibara6/target
+# Where rustup puts cargo; a shell opened before the installation does not know it yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+RUST_VERSION := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+PROGRAMS := $(CARGO_TARGET_DIR)/debug
+# Beside a C compiler, which is asked for with its headers.
+NEEDED := cmake pkg-config
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target meaning; do
+		printf '  make %-8s %s\n' "$$target" "$$meaning"
+	done
+
+.PHONY: run
+run: NEEDED += curl
+run: build ## Start gateway and two backends with a throw-away certificate; prints requests to try
+	@exec conf/run-local.sh "$(PROGRAMS)"
+
+.PHONY: test
+test: tools ## Check format and lints, build, run every test
+	@set -x
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	# The journey tests start the programs themselves, so those are built first.
+	cargo build --workspace --locked
+	# Doc tests come before the rest, so that the last line is the summary of the many.
+	cargo test --workspace --locked --doc
+	if cargo nextest --version > /dev/null 2>&1; then
+		cargo nextest run --workspace --locked
+	else
+		cargo test --workspace --locked --lib --bins --tests
+	fi
+
+.PHONY: build
+build: tools ## Build both programs for development
+	@set -x
+	cargo build --workspace --locked
+
+.PHONY: fmt
+fmt: tools ## Format the code
+	@set -x
+	cargo fmt --all
+
+.PHONY: lint
+lint: tools ## Check format, lints, and (where cargo-deny is installed) licences, bans and sources
+	@set -x
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	if cargo deny --version > /dev/null 2>&1; then cargo deny --locked check bans licenses sources; fi
+
+.PHONY: docs
+docs: build ## Write the generated pages of docs/ anew
+	@write() {
+		# A program that fails must not leave half a page behind.
+		"$${@:2}" > "$(CARGO_TARGET_DIR)/$$1"
+		mv "$(CARGO_TARGET_DIR)/$$1" "docs/$$1"
+		echo "docs/$$1"
+	}
+	write configuration.md "$(PROGRAMS)/gateway" manual
+	write errors.md "$(PROGRAMS)/gateway" errors
+	write backend-configuration.md "$(PROGRAMS)/backend" manual
+
+.PHONY: clean
+clean: ## Remove what was built and what `make run` left (database, certificate, logs)
+	@rm -rf .run
+	cargo clean
+
+.PHONY: tools
+tools: ## Install what building needs and is missing (Debian, Ubuntu); check Rust
+	@missing=()
+	# A compiler without the C library's headers builds nothing, so a header is asked for as well.
+	echo | cc -fsyntax-only -include stdlib.h -x c - 2> /dev/null || missing+=(build-essential)
+	for program in $(NEEDED); do
+		command -v "$$program" > /dev/null || missing+=("$$program")
+	done
+	if (( $${#missing[@]} > 0 )); then
+		install="apt-get install --yes --no-install-recommends $${missing[*]}"
+		if ! command -v apt-get > /dev/null; then
+			echo "Missing: $${missing[*]} (Debian's names). Install them with the package manager of this system." >&2
+			exit 1
+		elif [[ $$(id -u) == 0 ]]; then
+			as_root=(env DEBIAN_FRONTEND=noninteractive)
+		elif command -v sudo > /dev/null; then
+			as_root=(sudo env DEBIAN_FRONTEND=noninteractive)
+		else
+			echo "Missing: $${missing[*]}. Run as root: $$install" >&2
+			exit 1
+		fi
+		echo "Installing: $${missing[*]} ($${as_root[*]} $$install)"
+		"$${as_root[@]}" apt-get update
+		"$${as_root[@]}" $$install
+	fi
+	if ! command -v cargo > /dev/null; then
+		echo "cargo is missing. Install Rust $(RUST_VERSION) or newer: https://rustup.rs" >&2
+		exit 1
+	fi
+	found=$$(rustc --version | cut -d ' ' -f 2)
+	if [[ $$(printf '%s\n' "$(RUST_VERSION)" "$$found" | sort -V | head -n 1) != "$(RUST_VERSION)" ]]; then
+		echo "Rust $$found is too old, $(RUST_VERSION) or newer is needed: rustup update stable" >&2
+		exit 1
+	fi
+	if ! cargo fmt --version > /dev/null 2>&1 || ! cargo clippy --version > /dev/null 2>&1; then
+		echo "rustfmt or clippy is missing: rustup component add rustfmt clippy" >&2
+		exit 1
+	fi

@@ -1,0 +1,54 @@
+//! Head: what the stages see of a request, in plain HTTP types.
+//!
+//! For: keeping Pingora's session out of the stages, so that each can be tested without a socket.
+//! May touch: `http` types. Promises: borrows only; nothing is copied or parsed here.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+/// The head of one request, borrowed from the connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head<'a> {
+    pub method: &'a Method,
+    /// The target's path as sent, without query.
+    pub path: &'a [u8],
+    /// `:authority` of HTTP/2, or the host of an absolute target; else HTTP/1.1 carries `Host` among the headers.
+    pub authority: Option<&'a str>,
+    pub headers: &'a HeaderMap,
+    /// The address at the other end of the connection.
+    pub peer: IpAddr,
+    /// Whether the connection is TLS.
+    pub encrypted: bool,
+}
+
+/// How often a header is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occurrence<'a> {
+    Absent,
+    Once(&'a HeaderValue),
+    Repeated,
+}
+
+impl<'a> Head<'a> {
+    /// A header that must not be repeated: which of two values counts would be a guess.
+    pub(crate) fn single(&self, name: &HeaderName) -> Occurrence<'a> {
+        let mut values = self.headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Occurrence::Absent,
+            (Some(value), None) => Occurrence::Once(value),
+            (Some(_), Some(_)) => Occurrence::Repeated,
+        }
+    }
+
+    /// The host that was asked for, as sent (port included); `None` when there is none or more than one.
+    pub(crate) fn host(&self) -> Option<&'a str> {
+        if let Some(authority) = self.authority {
+            return Some(authority);
+        }
+        match self.single(&http::header::HOST) {
+            Occurrence::Once(value) => value.to_str().ok(),
+            Occurrence::Absent | Occurrence::Repeated => None,
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Base: the ground floor. Knows no room above it.
+//!
+//! For: what every room needs in the same form: the head of a request, refusals and the one table that turns them into
+//! HTTP, limits held in memory, metrics and the access log. May touch: the standard library, HTTP types, prometheus;
+//! neither Pingora nor configuration. Promises: nothing here waits for the network.
+//! Read next: `refusal.rs`, then `reply.rs`.
+
+pub(crate) mod head;
+pub(crate) mod limiter;
+pub(crate) mod refusal;
+pub(crate) mod reply;
+pub(crate) mod telemetry;

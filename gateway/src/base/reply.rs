@@ -1,0 +1,153 @@
+//! Reply: the one table from a refusal to HTTP.
+//!
+//! For: status, headers and problem body of every answer the gateway makes itself. May touch: `common::problem`.
+//! Promises: one shape for all (RFC 9457), `Proxy-Status` names who answered and why (RFC 9209), nothing is cacheable.
+//! Read next: `stages/egress/` for the answers that come from upstreams.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::code::Code;
+use common::problem::{MEDIA_TYPE, Problem};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue};
+
+use super::refusal::{Advice, Challenge, Refusal};
+
+/// The name under which this proxy speaks in `Proxy-Status`.
+pub(crate) const PROXY_NAME: &str = "capibara6";
+pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// An answer, ready to be written.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub status: u16,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub body: Bytes,
+}
+
+/// What the answer tells of the request besides the refusal itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct About<'a> {
+    pub request_id: &'a str,
+    pub path: &'a str,
+    pub route: Option<&'a str>,
+}
+
+/// The answer to a refused request.
+pub(crate) fn reply(refusal: &Refusal, about: About<'_>) -> Reply {
+    let body = Problem::new(refusal.code)
+        .detail(&refusal.detail)
+        .instance(about.path)
+        .request_id(about.request_id)
+        .route(about.route)
+        .policy(refusal.policy.as_deref())
+        .to_json();
+    let mut headers = Vec::with_capacity(6);
+    headers.push((CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE)));
+    headers.push((CACHE_CONTROL, HeaderValue::from_static("no-store")));
+    push(&mut headers, X_REQUEST_ID, about.request_id);
+    push(&mut headers, PROXY_STATUS, &proxy_status(refusal, about.route));
+    advise(&mut headers, refusal);
+    Reply { status: refusal.code.status(), headers, body: Bytes::from(body) }
+}
+
+fn advise(headers: &mut Vec<(HeaderName, HeaderValue)>, refusal: &Refusal) {
+    match &refusal.advice {
+        Advice::None => {}
+        Advice::Authenticate(challenge) => push(headers, WWW_AUTHENTICATE, &authenticate(*challenge, refusal.code)),
+        Advice::Allow(methods) => {
+            let list = methods.iter().map(http::Method::as_str).collect::<Vec<_>>().join(", ");
+            push(headers, ALLOW, &list);
+        }
+        Advice::RetryAfter(wait) => headers.push((RETRY_AFTER, HeaderValue::from(whole_seconds(*wait)))),
+    }
+}
+
+/// Rounded up, so that a client which waits as told is never too early.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+fn authenticate(challenge: Challenge, code: Code) -> String {
+    match challenge {
+        Challenge::Bearer => format!("Bearer realm=\"{PROXY_NAME}\""),
+        Challenge::BearerInvalid => {
+            format!("Bearer realm=\"{PROXY_NAME}\", error=\"invalid_token\", error_description=\"{}\"", code.title())
+        }
+        Challenge::BearerScope => format!("Bearer realm=\"{PROXY_NAME}\", error=\"insufficient_scope\""),
+        Challenge::ApiKey => format!("ApiKey realm=\"{PROXY_NAME}\""),
+    }
+}
+
+/// `capibara6; error=http_request_denied; details="code=…, route=…, policy=…"` (RFC 9209 §2.1). Names of routes and
+/// policies are checked at load, so they need no quoting.
+fn proxy_status(refusal: &Refusal, route: Option<&str>) -> String {
+    let mut text = String::with_capacity(96);
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{PROXY_NAME}; error={}; details=\"code={}", error_type(refusal.code), refusal.code.name());
+    if let Some(route) = route {
+        let _ = write!(text, ", route={route}");
+    }
+    if let Some(policy) = &refusal.policy {
+        let _ = write!(text, ", policy={policy}");
+    }
+    text.push('"');
+    text
+}
+
+/// The registered error type that fits best (RFC 9209 §2.3).
+fn error_type(code: Code) -> &'static str {
+    match code {
+        Code::RequestMalformed | Code::PathInvalid => "http_request_error",
+        Code::HeadersTooLarge => "http_request_error",
+        Code::RouteNotFound => "destination_not_found",
+        Code::UpstreamUnavailable => "destination_unavailable",
+        Code::UpstreamFailed => "connection_terminated",
+        Code::UpstreamProtocol => "http_protocol_error",
+        Code::UpstreamTimeout => "http_response_timeout",
+        Code::KeySetUnavailable | Code::KeySourceUnavailable | Code::InternalError => "proxy_internal_error",
+        Code::Overloaded => "connection_limit_reached",
+        _ => "http_request_denied",
+    }
+}
+
+/// Leaves a header out rather than send one that is not HTTP.
+fn push(headers: &mut Vec<(HeaderName, HeaderValue)>, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.push((name, value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(reply: &Reply, name: &str) -> Option<String> {
+        let found = reply.headers.iter().find(|(candidate, _)| candidate.as_str() == name)?;
+        Some(found.1.to_str().expect("ASCII").to_owned())
+    }
+
+    #[test]
+    fn a_limit_names_itself_and_tells_when_to_come_back() {
+        let refusal = Refusal::new(Code::RateLimited)
+            .policy(&"per_ip".into())
+            .advice(Advice::RetryAfter(Duration::from_millis(600)));
+        let reply = reply(&refusal, About { request_id: "r-1", path: "/x", route: Some("query") });
+        assert_eq!(reply.status, 429);
+        assert_eq!(header(&reply, "retry-after").as_deref(), Some("1"));
+        assert_eq!(
+            header(&reply, "proxy-status").as_deref(),
+            Some("capibara6; error=http_request_denied; details=\"code=rate_limited, route=query, policy=per_ip\"")
+        );
+    }
+
+    #[test]
+    fn a_missing_token_is_challenged_without_an_error_code() {
+        let refusal = Refusal::new(Code::TokenMissing).advice(Advice::Authenticate(Challenge::Bearer));
+        let reply = reply(&refusal, About { request_id: "r-1", path: "/x", route: None });
+        assert_eq!(header(&reply, "www-authenticate").as_deref(), Some("Bearer realm=\"capibara6\""));
+    }
+}

@@ -1,0 +1,252 @@
+//! The access log: one line of JSON a request, written by a thread of its own.
+//!
+//! For: handing a finished request over in a few hundred nanoseconds. May touch: standard output, on its own thread.
+//! Promises: a blocked pipe never blocks a request; the queue is bounded and what finds it full is counted.
+//! Credentials are not in a line, and the query of a target is not either (it may carry some).
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Uri};
+use prometheus::IntCounter;
+use serde::Serialize;
+
+/// Lines that may wait for the writer. At 200 bytes each that is 3 MiB.
+const QUEUE_LINES_MAX: usize = 16 * 1024;
+
+/// Lines are handed to the system in blocks of about this size.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// A line waits at most this long for its block to fill.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What is told of one request. Cloned handles, no formatted text: that is the writer's work.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Milliseconds since the Unix epoch, when the answer was complete.
+    pub time_unix_ms: u64,
+    pub request_id: HeaderValue,
+    pub method: Method,
+    pub target: Uri,
+    pub host: Option<HeaderValue>,
+    pub status: u16,
+    pub code: Option<&'static str>,
+    pub route: Option<Arc<str>>,
+    pub policy: Option<Arc<str>>,
+    pub upstream: Option<Arc<str>>,
+    pub client: Option<IpAddr>,
+    pub subject: Option<Arc<str>>,
+    pub duration_us: u64,
+    pub upstream_us: Option<u64>,
+    pub attempts: u32,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub protocol: &'static str,
+    pub outcome: &'static str,
+}
+
+/// Where finished requests are handed over. Dropping every clone ends the writer.
+#[derive(Clone, Debug)]
+pub(crate) struct AccessLog {
+    queue: SyncSender<Entry>,
+    lost: IntCounter,
+}
+
+impl AccessLog {
+    /// Starts the writer. Join the handle, after the last `AccessLog` is gone, to have everything written.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn start(output: impl Write + Send + 'static, lost: IntCounter) -> io::Result<(Self, JoinHandle<()>)> {
+        let (queue, entries) = sync_channel(QUEUE_LINES_MAX);
+        let writer = std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || Writer { output, block: Vec::with_capacity(BLOCK_BYTES + 4096) }.run(&entries))?;
+        Ok((Self { queue, lost }, writer))
+    }
+
+    /// Hands a line over, or counts it as lost when the queue is full.
+    pub(crate) fn push(&self, entry: Entry) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.queue.try_send(entry) {
+            self.lost.inc();
+        }
+    }
+}
+
+struct Writer<W> {
+    output: W,
+    block: Vec<u8>,
+}
+
+impl<W: Write> Writer<W> {
+    fn run(mut self, entries: &Receiver<Entry>) {
+        loop {
+            match entries.recv_timeout(FLUSH_INTERVAL) {
+                Ok(entry) => {
+                    self.append(&entry);
+                    if self.block.len() >= BLOCK_BYTES {
+                        self.flush();
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.flush(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.flush();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, entry: &Entry) {
+        // Writing JSON to memory fails only for maps with odd keys, and a line has none.
+        if serde_json::to_writer(&mut self.block, &Line::from(entry)).is_ok() {
+            self.block.push(b'\n');
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.block.is_empty() {
+            return;
+        }
+        // Standard output closed or full: there is no better place to say so, and requests must go on.
+        let written = self.output.write_all(&self.block).and_then(|()| self.output.flush());
+        if let Err(error) = written {
+            tracing::warn!(error = %error, bytes = self.block.len(), "access log block lost");
+        }
+        self.block.clear();
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    request_id: &'a str,
+    method: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
+    path: &'a str,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
+    duration_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_ms: Option<f64>,
+    attempts: u32,
+    bytes_in: u64,
+    bytes_out: u64,
+    protocol: &'a str,
+    outcome: &'a str,
+}
+
+impl<'a> From<&'a Entry> for Line<'a> {
+    fn from(entry: &'a Entry) -> Self {
+        Self {
+            time: rfc3339(entry.time_unix_ms),
+            request_id: entry.request_id.to_str().unwrap_or(""),
+            method: entry.method.as_str(),
+            host: entry.host.as_ref().and_then(|host| host.to_str().ok()),
+            path: entry.target.path(),
+            status: entry.status,
+            code: entry.code,
+            route: entry.route.as_deref(),
+            policy: entry.policy.as_deref(),
+            upstream: entry.upstream.as_deref(),
+            client: entry.client,
+            subject: entry.subject.as_deref(),
+            duration_ms: milliseconds(entry.duration_us),
+            upstream_ms: entry.upstream_us.map(milliseconds),
+            attempts: entry.attempts,
+            bytes_in: entry.bytes_in,
+            bytes_out: entry.bytes_out,
+            protocol: entry.protocol,
+            outcome: entry.outcome,
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "2^53 microseconds are 285 years")]
+fn milliseconds(microseconds: u64) -> f64 {
+    microseconds as f64 / 1000.0
+}
+
+/// `2026-11-24T06:32:41.123Z` (RFC 3339).
+fn rfc3339(unix_ms: u64) -> String {
+    let moment = i64::try_from(unix_ms).ok().and_then(chrono::DateTime::from_timestamp_millis);
+    moment.unwrap_or_default().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("unpoisoned").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn entry() -> Entry {
+        Entry {
+            time_unix_ms: 1_795_501_961_123,
+            request_id: HeaderValue::from_static("r-1"),
+            method: Method::GET,
+            target: Uri::from_static("/api/v1/models?token=secret"),
+            host: Some(HeaderValue::from_static("api.test")),
+            status: 200,
+            code: None,
+            route: Some("api".into()),
+            policy: None,
+            upstream: Some("127.0.0.1:8000".into()),
+            client: Some(IpAddr::from([127, 0, 0, 1])),
+            subject: None,
+            duration_us: 1500,
+            upstream_us: Some(1000),
+            attempts: 1,
+            bytes_in: 0,
+            bytes_out: 128,
+            protocol: "h2",
+            outcome: "proxied",
+        }
+    }
+
+    #[test]
+    fn a_line_is_json_without_the_query() {
+        let output = Shared::default();
+        let lost = IntCounter::new("lost", "Lost.").expect("valid name");
+        let (log, writer) = AccessLog::start(output.clone(), lost.clone()).expect("a thread");
+        log.push(entry());
+        drop(log);
+        writer.join().expect("the writer ends by itself");
+        let text = String::from_utf8(output.0.lock().expect("unpoisoned").clone()).expect("UTF-8");
+        let line: serde_json::Value = serde_json::from_str(&text).expect("one line of JSON");
+        assert_eq!(line["time"], "2026-11-24T06:32:41.123Z");
+        assert_eq!(line["path"], "/api/v1/models");
+        assert_eq!(line["duration_ms"], 1.5);
+        assert!(line.get("code").is_none() && !text.contains("secret"));
+        assert_eq!(lost.get(), 0);
+    }
+}

@@ -1,0 +1,181 @@
+//! Every metric: name, unit, labels and meaning.
+//!
+//! Rule: a label's values come from the configuration or from a closed list, never from a request.
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// Upper edges of the duration buckets, in seconds: from a cache-like answer to a slow model.
+const DURATION_BUCKETS_SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    refusals: IntCounterVec,
+    request_seconds: HistogramVec,
+    upstream_healthy: IntGaugeVec,
+    upstream_retries: IntCounterVec,
+    /// Connections open to clients now.
+    pub connections: IntGauge,
+    /// Connections closed at the door, by reason.
+    pub connections_refused: IntCounterVec,
+    /// Handshakes that failed or took too long.
+    pub handshakes_failed: IntCounter,
+    /// Access log lines that found the queue full.
+    pub access_log_lost: IntCounter,
+    /// Fetches of key sets, by scheme and outcome.
+    pub key_set_fetches: IntCounterVec,
+    /// Questions to the source of API keys, by scheme and outcome.
+    pub key_lookups: IntCounterVec,
+}
+
+/// The handles of one route, looked up once at load.
+#[derive(Debug)]
+pub(crate) struct RouteMetrics {
+    /// By status class, 1xx to 5xx.
+    classes: [IntCounter; 5],
+    seconds: Histogram,
+}
+
+impl Metrics {
+    /// Builds and registers everything.
+    ///
+    /// # Errors
+    /// Only when two metrics share a name, which a test rules out.
+    pub(crate) fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let counters =
+            |name, help, labels: &[&str]| registered(&registry, IntCounterVec::new(Opts::new(name, help), labels)?);
+        Ok(Self {
+            requests: counters("gateway_requests_total", "Requests answered.", &["route", "class"])?,
+            refusals: counters(
+                "gateway_refusals_total",
+                "Requests the gateway answered itself.",
+                &["route", "code"],
+            )?,
+            request_seconds: registered(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new("gateway_request_seconds", "From the request's head to the answer's end.")
+                        .buckets(DURATION_BUCKETS_SECONDS.to_vec()),
+                    &["route"],
+                )?,
+            )?,
+            upstream_healthy: registered(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("gateway_upstream_healthy", "Whether the endpoint gets requests: 1 or 0."),
+                    &["upstream", "endpoint"],
+                )?,
+            )?,
+            upstream_retries: counters("gateway_upstream_retries_total", "Attempts after the first.", &["upstream"])?,
+            connections: registered(
+                &registry,
+                IntGauge::new("gateway_connections", "Connections open to clients now.")?,
+            )?,
+            connections_refused: counters(
+                "gateway_connections_refused_total",
+                "Connections closed at the door.",
+                &["reason"],
+            )?,
+            handshakes_failed: registered(
+                &registry,
+                IntCounter::new("gateway_tls_handshakes_failed_total", "Handshakes that failed or took too long.")?,
+            )?,
+            access_log_lost: registered(
+                &registry,
+                IntCounter::new("gateway_access_log_lost_total", "Access log lines that found the queue full.")?,
+            )?,
+            key_set_fetches: counters(
+                "gateway_key_set_fetches_total",
+                "Fetches of key sets.",
+                &["scheme", "outcome"],
+            )?,
+            key_lookups: counters(
+                "gateway_key_lookups_total",
+                "Questions to the source of API keys.",
+                &["scheme", "outcome"],
+            )?,
+            registry,
+        })
+    }
+
+    /// The handles of a route. `-` stands for requests that fit no route.
+    pub(crate) fn route(&self, route: &str) -> RouteMetrics {
+        let class = |class: &str| self.requests.with_label_values(&[route, class]);
+        RouteMetrics {
+            classes: [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")],
+            seconds: self.request_seconds.with_label_values(&[route]),
+        }
+    }
+
+    /// Counts a refusal. Looked up by label: refusals are not the path that must be fast.
+    pub(crate) fn refused(&self, route: &str, code: common::code::Code) {
+        self.refusals.with_label_values(&[route, code.name()]).inc();
+    }
+
+    /// The health gauge of one endpoint.
+    pub(crate) fn endpoint_healthy(&self, upstream: &str, endpoint: &str) -> IntGauge {
+        self.upstream_healthy.with_label_values(&[upstream, endpoint])
+    }
+
+    /// The retry counter of one upstream.
+    pub(crate) fn retries(&self, upstream: &str) -> IntCounter {
+        self.upstream_retries.with_label_values(&[upstream])
+    }
+
+    /// Everything in the text format that Prometheus scrapes.
+    ///
+    /// # Errors
+    /// When a metric cannot be written, which would be a fault of ours.
+    pub(crate) fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+impl RouteMetrics {
+    /// Counts one answered request. A status outside 100 to 599 (the client left first) counts as 4xx, as 499 would.
+    pub(crate) fn answered(&self, status: u16, seconds: f64) {
+        let class = usize::from(status / 100).checked_sub(1).and_then(|class| self.classes.get(class));
+        class.unwrap_or(&self.classes[3]).inc();
+        self.seconds.observe(seconds);
+    }
+}
+
+fn registered<C>(registry: &Registry, collector: C) -> Result<C, prometheus::Error>
+where
+    C: prometheus::core::Collector + Clone + 'static,
+{
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_registers_and_shows() {
+        let metrics = Metrics::new().expect("names are unique");
+        metrics.route("query").answered(200, 0.02);
+        metrics.route("query").answered(0, 0.02);
+        metrics.refused("query", common::code::Code::RateLimited);
+        let text = String::from_utf8(metrics.render().expect("renders")).expect("UTF-8");
+        for line in [
+            "gateway_requests_total{class=\"2xx\",route=\"query\"} 1",
+            "gateway_requests_total{class=\"4xx\",route=\"query\"} 1",
+            "gateway_refusals_total{code=\"rate_limited\",route=\"query\"} 1",
+            "gateway_connections 0",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

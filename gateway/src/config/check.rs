@@ -1,0 +1,362 @@
+//! Check: what must hold between keys.
+//!
+//! For: raw → checked. May touch: raw sections. Promises: every broken rule is reported where the operator wrote it, and
+//! checking goes on behind it. Read next: `checked.rs`.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use common::settings::{At, Decoder, Named};
+use http::HeaderName;
+
+use super::checked::{
+    CertificateFiles, Config, Jwt, JwtKeys, Limit, Listener, ListenerKind, Route, Scheme, SchemeKind, Upstream,
+};
+use super::raw::auth::{self, TokenAlgorithm};
+use super::raw::limits::LimitKey;
+use super::raw::{self, listeners, routes};
+use super::values::{Address, HostPattern, PathPattern, RouteAuth};
+
+/// Turns the file into a `Config`; what is wrong goes to `decoder`.
+pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
+    check_version(&file, decoder);
+    let names = Names::of(&file);
+    let listeners = check_listeners(&file.listeners, decoder);
+    let upstreams = file.upstreams.items.into_iter().filter_map(|item| check_upstream(item, decoder)).collect();
+    let schemes = file.auth.items.into_iter().filter_map(|item| check_scheme(item, decoder)).collect();
+    let limits: Vec<Limit> = file.limits.items.into_iter().filter_map(|item| check_limit(item, decoder)).collect();
+    let routes = check_routes(file.routes, &names, &limits, decoder);
+    if file.client_ip.ipv6_prefix > 128 {
+        decoder.inside("client_ip.ipv6_prefix", |decoder| {
+            decoder.mistake(common::settings::Position::START, "a prefix length is 0 to 128");
+        });
+    }
+    Some(Config {
+        environment: file.environment,
+        log: file.log,
+        server: file.server,
+        admin: file.admin.map(|admin| admin.bind.0),
+        client_ip: file.client_ip,
+        listeners,
+        upstreams,
+        schemes,
+        limits,
+        routes,
+    })
+}
+
+/// What routes may refer to, by name, to the position it will have.
+struct Names {
+    upstreams: HashMap<String, usize>,
+    schemes: HashMap<String, usize>,
+    limits: HashMap<String, usize>,
+}
+
+impl Names {
+    fn of(file: &raw::File) -> Self {
+        fn positions<T>(named: &Named<T>) -> HashMap<String, usize> {
+            named.names().enumerate().map(|(position, name)| (name.to_owned(), position)).collect()
+        }
+        Self {
+            upstreams: positions(&file.upstreams),
+            schemes: positions(&file.auth),
+            limits: positions(&file.limits),
+        }
+    }
+}
+
+fn check_version(file: &raw::File, decoder: &mut Decoder) {
+    match &file.version {
+        Some(version) if version.value == 1 => {}
+        Some(version) => decoder.mistake_at(version, "only version 1 is known"),
+        None => decoder.inside("version", |decoder| {
+            decoder.mistake(common::settings::Position::START, "is missing; write version: 1");
+        }),
+    }
+}
+
+fn check_listeners(named: &Named<listeners::Listener>, decoder: &mut Decoder) -> Vec<Listener> {
+    if named.names().next().is_none() {
+        decoder.inside("listeners", |decoder| {
+            let advice = "none is declared; write at least one, such as http: { bind: 127.0.0.1:8080 }";
+            decoder.mistake(common::settings::Position::START, advice);
+        });
+    }
+    let https_port =
+        named.items.iter().find(|(_, listener)| listener.tls.is_some()).map(|(_, l)| l.bind.value.0.port());
+    let mut taken: HashMap<SocketAddr, &str> = HashMap::new();
+    let mut checked = Vec::with_capacity(named.items.len());
+    for (name, listener) in &named.items {
+        let bind = listener.bind.value.0;
+        // Port 0 asks the system for a free one, so two of them never collide.
+        if let Some(other) = (bind.port() != 0).then(|| taken.insert(bind, &name.value)).flatten() {
+            decoder.mistake_at(&listener.bind, format!("{bind} is taken by listener {other:?}"));
+        }
+        if let Some(kind) = listener_kind(listener, https_port, decoder) {
+            checked.push(Listener { name: name.value.as_str().into(), bind, kind });
+        }
+    }
+    checked
+}
+
+fn listener_kind(
+    listener: &listeners::Listener,
+    https_port: Option<u16>,
+    decoder: &mut Decoder,
+) -> Option<ListenerKind> {
+    match (&listener.tls, &listener.redirect) {
+        (None, None) => Some(ListenerKind::Plain),
+        (Some(_), Some(redirect)) => {
+            decoder.mistake_at(redirect, "a TLS listener cannot redirect to https; drop redirect or tls");
+            None
+        }
+        (None, Some(redirect)) => match https_port {
+            Some(port) => Some(ListenerKind::RedirectToHttps { port }),
+            None => {
+                decoder.mistake_at(redirect, "there is no TLS listener to redirect to");
+                None
+            }
+        },
+        (Some(tls), None) => {
+            if tls.certificates.is_empty() {
+                decoder.mistake_at(&listener.bind, "tls.certificates is empty; a TLS listener needs one at least");
+            }
+            let certificates = tls.certificates.iter();
+            let certificates = certificates
+                .map(|pair| CertificateFiles { cert: pair.cert.clone(), key: pair.key.clone() })
+                .collect();
+            Some(ListenerKind::Tls { certificates, min_version: tls.min_version })
+        }
+    }
+}
+
+fn check_upstream(
+    (name, upstream): (At<String>, raw::upstreams::Upstream),
+    decoder: &mut Decoder,
+) -> Option<Upstream> {
+    if upstream.targets.is_empty() {
+        decoder.mistake_at(&name, "targets is empty; list at least one IP:port");
+        return None;
+    }
+    if upstream.targets.len() > 64 {
+        decoder.mistake_at(&name, "more than 64 targets");
+    }
+    for (index, target) in upstream.targets.iter().enumerate() {
+        let Address(address) = target.value;
+        if address.port() == 0 {
+            decoder.mistake_at(target, "port 0 cannot be connected to");
+        }
+        if upstream.targets[..index].iter().any(|earlier| earlier.value == target.value) {
+            decoder.mistake_at(target, format!("{address} is listed twice"));
+        }
+    }
+    if let Some(health) = &upstream.health {
+        if !health.http.value.starts_with('/') {
+            decoder.mistake_at(&health.http, "a path begins with \"/\"");
+        }
+        if health.up_after == 0 || health.down_after == 0 {
+            decoder.mistake_at(&health.http, "up_after and down_after are at least 1");
+        }
+        if health.every.duration().is_zero() || health.timeout.duration().is_zero() {
+            decoder.mistake_at(&health.http, "every and timeout must be longer than nothing");
+        }
+    }
+    if upstream.retry.attempts == 0 {
+        decoder.mistake_at(&name, "retry.attempts counts the first attempt, so it is at least 1");
+    }
+    Some(Upstream {
+        name: name.value.into(),
+        targets: upstream.targets.iter().map(|target| target.value.0).collect(),
+        balance: upstream.balance,
+        health: upstream.health,
+        timeouts: upstream.timeouts,
+        retry: upstream.retry,
+    })
+}
+
+fn check_scheme((name, scheme): (At<String>, auth::Scheme), decoder: &mut Decoder) -> Option<Scheme> {
+    let kind = match (scheme.jwt, scheme.api_key) {
+        (Some(jwt), None) => SchemeKind::Jwt(check_jwt(&name, jwt, decoder)?),
+        (None, Some(keys)) => check_api_keys(&name, keys, decoder)?,
+        _ => {
+            decoder.mistake_at(&name, "a scheme has exactly one kind: jwt or api_key");
+            return None;
+        }
+    };
+    Some(Scheme { name: name.value.into(), kind })
+}
+
+fn check_jwt(name: &At<String>, jwt: auth::Jwt, decoder: &mut Decoder) -> Option<Jwt> {
+    let algorithms: Vec<TokenAlgorithm> = jwt.algorithms.iter().map(|algorithm| algorithm.value).collect();
+    let symmetric = algorithms.contains(&TokenAlgorithm::Hs256);
+    if algorithms.is_empty() {
+        decoder.mistake_at(name, "jwt.algorithms is empty; no token could ever be accepted");
+    }
+    if symmetric && algorithms.len() > 1 {
+        // A public key must never be usable as a shared secret (RFC 8725 §3.1).
+        decoder.mistake_at(name, "HS256 cannot be mixed with public-key algorithms; make it a scheme of its own");
+    }
+    let keys = match (jwt.jwks, jwt.secret, symmetric) {
+        (None, Some(secret), true) => JwtKeys::Shared(secret),
+        (Some(set), None, false) => check_key_set(name, set, decoder)?,
+        (_, _, true) => {
+            decoder.mistake_at(name, "HS256 takes its key from jwt.secret, and has no jwt.jwks");
+            return None;
+        }
+        (_, _, false) => {
+            decoder.mistake_at(name, "public-key algorithms take their keys from jwt.jwks, and have no jwt.secret");
+            return None;
+        }
+    };
+    Some(Jwt {
+        issuer: jwt.issuer,
+        audience: jwt.audience,
+        token_type: jwt.r#type,
+        algorithms,
+        keys,
+        leeway: jwt.leeway.duration(),
+        cache_max: jwt.cache_max,
+    })
+}
+
+fn check_key_set(name: &At<String>, set: auth::KeySet, decoder: &mut Decoder) -> Option<JwtKeys> {
+    match (set.urls.is_empty(), set.file.clone()) {
+        (true, Some(file)) => Some(JwtKeys::File(file)),
+        (false, None) => {
+            if set.refresh.duration().as_secs() < 1 || set.timeout.duration().is_zero() {
+                decoder.mistake_at(name, "jwks.refresh is at least 1s, and jwks.timeout longer than nothing");
+            }
+            Some(JwtKeys::Fetched(set))
+        }
+        _ => {
+            decoder.mistake_at(name, "jwt.jwks has exactly one source: urls or file");
+            None
+        }
+    }
+}
+
+fn check_api_keys(name: &At<String>, keys: auth::ApiKeys, decoder: &mut Decoder) -> Option<SchemeKind> {
+    if keys.introspection.urls.is_empty() {
+        decoder.mistake_at(name, "api_key.introspection.urls is empty; list at least one URL");
+    }
+    if keys.introspection.timeout.duration().is_zero() {
+        decoder.mistake_at(name, "api_key.introspection.timeout must be longer than nothing");
+    }
+    let Ok(header) = HeaderName::try_from(&keys.header) else {
+        decoder.mistake_at(name, format!("api_key.header {:?} is not a header name", keys.header));
+        return None;
+    };
+    Some(SchemeKind::ApiKey { header, introspection: keys.introspection })
+}
+
+fn check_limit((name, limit): (At<String>, raw::limits::Limit), decoder: &mut Decoder) -> Option<Limit> {
+    let burst = limit.burst.unwrap_or(limit.rate.count);
+    if burst == 0 || limit.keys_max == 0 {
+        decoder.mistake_at(&name, "burst and keys_max are at least 1");
+        return None;
+    }
+    Some(Limit {
+        name: name.value.into(),
+        by: limit.by,
+        rate: limit.rate,
+        burst,
+        keys_max: usize::try_from(limit.keys_max).unwrap_or(usize::MAX),
+    })
+}
+
+/// What tells two routes apart. Equal keys would leave the choice to the order in the file.
+type Selector = (Option<HostPattern>, PathPattern, Option<String>);
+
+fn check_routes(routes: Vec<routes::Route>, names: &Names, limits: &[Limit], decoder: &mut Decoder) -> Vec<Route> {
+    let mut ids: HashMap<String, u64> = HashMap::new();
+    let mut selectors: HashMap<Selector, String> = HashMap::new();
+    let mut checked = Vec::with_capacity(routes.len());
+    for route in routes {
+        if let Some(line) = ids.insert(route.id.value.clone(), route.id.position.line) {
+            decoder.mistake_at(
+                &route.id,
+                format!("route {:?} is declared twice; the first is on line {line}", route.id.value),
+            );
+        }
+        if let Err(message) = common::settings::check_name(&route.id.value) {
+            decoder.mistake_at(&route.id, message);
+        }
+        check_selectors(&route, &mut selectors, decoder);
+        checked.extend(check_route(route, names, limits, decoder));
+    }
+    checked
+}
+
+fn check_selectors(route: &routes::Route, selectors: &mut HashMap<Selector, String>, decoder: &mut Decoder) {
+    let methods: Vec<Option<String>> = match &route.methods[..] {
+        [] => vec![None],
+        methods => methods.iter().map(|method| Some(method.0.as_str().to_owned())).collect(),
+    };
+    for method in methods {
+        let selector = (route.host.clone(), route.path.clone(), method);
+        if let Some(other) = selectors.insert(selector, route.id.value.clone()) {
+            let message = format!("route {:?} matches the same host, path and method as {other:?}", route.id.value);
+            decoder.mistake_at(&route.id, message);
+        }
+    }
+}
+
+fn check_route(route: routes::Route, names: &Names, limits: &[Limit], decoder: &mut Decoder) -> Option<Route> {
+    let schemes = check_route_auth(&route, names, decoder);
+    let public = schemes.as_ref().is_some_and(Vec::is_empty);
+    if public && !route.require.is_empty() {
+        decoder.mistake_at(&route.id, "a public route (auth: none) cannot require permissions: nobody has any there");
+    }
+    let upstream = resolve(&route.to, "upstream", &names.upstreams, decoder);
+    let mut route_limits = Vec::with_capacity(route.limits.len());
+    for limit in &route.limits {
+        let position = resolve(limit, "limit", &names.limits, decoder);
+        let by = limits.iter().find(|found| *found.name == *limit.value).map(|found| found.by);
+        if public && by.is_some_and(|by| by != LimitKey::ClientIp) {
+            decoder.mistake_at(limit, "counts by identity, and a public route (auth: none) has none");
+        }
+        route_limits.extend(position);
+    }
+    Some(Route {
+        id: route.id.value.into(),
+        host: route.host,
+        path: route.path,
+        methods: route.methods.into_iter().map(|method| method.0).collect(),
+        schemes: schemes?,
+        require: route.require.into_iter().map(Arc::from).collect(),
+        limits: route_limits,
+        upstream: upstream?,
+        timeout: route.timeout.map(common::settings::Millis::duration),
+        body_bytes_max: route.body_max.bytes(),
+        log: route.log,
+    })
+}
+
+/// Positions of the schemes, none for a public route. Silence is not a choice: a route without `auth` does not load.
+fn check_route_auth(route: &routes::Route, names: &Names, decoder: &mut Decoder) -> Option<Vec<usize>> {
+    match &route.auth {
+        None => {
+            let place = At { value: (), position: route.id.position, path: route.id.path.replace(".id", ".auth") };
+            decoder.mistake_at(
+                &place,
+                "is missing; name the schemes, as in auth: [tokens], or say auth: none for a public route",
+            );
+            None
+        }
+        Some(RouteAuth::Nobody) => Some(Vec::new()),
+        Some(RouteAuth::Schemes(schemes)) => {
+            schemes.iter().map(|scheme| resolve(scheme, "auth scheme", &names.schemes, decoder)).collect()
+        }
+    }
+}
+
+fn resolve(name: &At<String>, what: &str, known: &HashMap<String, usize>, decoder: &mut Decoder) -> Option<usize> {
+    let found = known.get(&name.value).copied();
+    if found.is_none() {
+        let mut names: Vec<&str> = known.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        decoder.mistake_at(name, name.unknown_name(what, &name.value, names.into_iter()));
+    }
+    found
+}

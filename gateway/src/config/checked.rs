@@ -1,0 +1,138 @@
+//! Checked: the configuration in the form the other rooms work with.
+//!
+//! For: names resolved to positions, text resolved to types. May touch: nothing.
+//! Promises: every index points at something; see `check.rs` for what else holds. Read next: the room that you build.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::secret::SecretRef;
+use common::settings::At;
+use http::{HeaderName, Method};
+
+pub(crate) use super::raw::auth::{Introspection, KeySet, TokenAlgorithm};
+pub(crate) use super::raw::limits::LimitKey;
+pub(crate) use super::raw::listeners::TlsVersion;
+pub(crate) use super::raw::routes::LogWhat;
+pub(crate) use super::raw::server::{ClientIp, Environment, Leniency, Log, LogLines, Server};
+pub(crate) use super::raw::upstreams::{Balance, Health, Retry, Timeouts};
+pub(crate) use super::values::{HostPattern, PathPattern, Rate, Workers};
+
+/// One gateway.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub environment: Environment,
+    pub log: Log,
+    pub server: Server,
+    pub admin: Option<SocketAddr>,
+    pub client_ip: ClientIp,
+    pub listeners: Vec<Listener>,
+    pub upstreams: Vec<Upstream>,
+    pub schemes: Vec<Scheme>,
+    pub limits: Vec<Limit>,
+    pub routes: Vec<Route>,
+}
+
+/// An address where clients connect.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub name: Arc<str>,
+    pub bind: SocketAddr,
+    pub kind: ListenerKind,
+}
+
+/// What a listener does.
+#[derive(Debug)]
+pub(crate) enum ListenerKind {
+    /// Plain HTTP/1.1.
+    Plain,
+    /// Plain, and every request is sent to `https` on this port.
+    RedirectToHttps { port: u16 },
+    /// TLS with HTTP/2 and HTTP/1.1.
+    Tls { certificates: Vec<CertificateFiles>, min_version: TlsVersion },
+}
+
+/// The PEM files of a certificate and its key, and where the file names them.
+#[derive(Debug)]
+pub(crate) struct CertificateFiles {
+    pub cert: At<PathBuf>,
+    pub key: At<PathBuf>,
+}
+
+/// A set of servers that give the same answers.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub name: Arc<str>,
+    pub targets: Vec<SocketAddr>,
+    pub balance: Balance,
+    pub health: Option<Health>,
+    pub timeouts: Timeouts,
+    pub retry: Retry,
+}
+
+/// A way to prove who one is.
+#[derive(Debug)]
+pub(crate) struct Scheme {
+    pub name: Arc<str>,
+    pub kind: SchemeKind,
+}
+
+/// The kinds of credentials.
+#[derive(Debug)]
+pub(crate) enum SchemeKind {
+    Jwt(Jwt),
+    ApiKey { header: HeaderName, introspection: Introspection },
+}
+
+/// Signed tokens.
+#[derive(Debug)]
+pub(crate) struct Jwt {
+    pub issuer: String,
+    pub audience: String,
+    /// `typ` that a token must have; `None` accepts any.
+    pub token_type: Option<String>,
+    pub algorithms: Vec<TokenAlgorithm>,
+    pub keys: JwtKeys,
+    pub leeway: Duration,
+    pub cache_max: u32,
+}
+
+/// Where the keys of a JWT scheme come from.
+#[derive(Debug)]
+pub(crate) enum JwtKeys {
+    Fetched(KeySet),
+    File(At<PathBuf>),
+    Shared(At<SecretRef>),
+}
+
+/// How much a caller may ask.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    pub name: Arc<str>,
+    pub by: LimitKey,
+    pub rate: Rate,
+    pub burst: u32,
+    pub keys_max: usize,
+}
+
+/// Which requests go to which upstream, and what they must show.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub id: Arc<str>,
+    pub host: Option<HostPattern>,
+    pub path: PathPattern,
+    /// Empty for every method.
+    pub methods: Vec<Method>,
+    /// Positions in `Config::schemes`; empty for a public route.
+    pub schemes: Vec<usize>,
+    pub require: Vec<Arc<str>>,
+    /// Positions in `Config::limits`.
+    pub limits: Vec<usize>,
+    /// Position in `Config::upstreams`.
+    pub upstream: usize,
+    pub timeout: Option<Duration>,
+    pub body_bytes_max: u64,
+    pub log: LogWhat,
+}

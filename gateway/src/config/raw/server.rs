@@ -1,0 +1,97 @@
+//! Keys of `environment`, `log`, `server`, `admin` and `client_ip`.
+
+use common::settings::{ByteSize, Millis};
+use common::{choice, section};
+
+use crate::config::values::{Address, Network, Workers};
+
+choice! {
+    /// What kind of place this is.
+    pub(crate) enum Environment {
+        /// A laptop or a test.
+        Development = "development",
+        /// Everything else.
+        Production = "production",
+    }
+}
+
+choice! {
+    /// How log lines look.
+    pub(crate) enum LogLines {
+        /// One JSON object a line.
+        Json = "json",
+        /// Short text, for a person.
+        Text = "text",
+    }
+}
+
+choice! {
+    /// What to do with something that some servers read in another way.
+    pub(crate) enum Leniency {
+        /// Answer 400.
+        Refuse = "refuse",
+        /// Pass it on.
+        Allow = "allow",
+    }
+}
+
+section! {
+    /// The gateway's own log, on standard error. The access log is JSON on standard output.
+    pub(crate) struct Log {
+        /// What is logged, in the directive syntax of `tracing`.
+        pub filter: String = "info",
+        /// How lines look.
+        pub format: LogLines = "json",
+    }
+}
+
+section! {
+    /// Limits and deadlines for all connections.
+    pub(crate) struct Server {
+        /// Threads that carry traffic.
+        pub workers: Workers = "auto",
+        /// After SIGTERM, how long requests in flight may take to finish.
+        pub drain: Millis = "30s",
+        /// Connections open at a time; more are closed at the door.
+        pub max_connections: u32 = "20000",
+        /// Connections open at a time from one address; more are closed at the door.
+        pub max_connections_per_address: u32 = "1000",
+        /// How long a TLS handshake may take.
+        pub handshake_timeout: Millis = "10s",
+        /// How long a connection may stay open between two requests.
+        pub keepalive: Millis = "75s",
+        /// Requests on one HTTP/1.1 connection before it is closed.
+        pub keepalive_requests: u32 = "10000",
+        /// How long to wait for the next piece of a request's body.
+        pub body_timeout: Millis = "60s",
+        /// How long to wait for a client to take a piece of the answer.
+        pub write_timeout: Millis = "60s",
+        /// Size of a request's header section; larger ones are answered 431.
+        pub headers_max: ByteSize = "32KiB",
+        /// Number of a request's header fields; more are answered 431.
+        pub header_count_max: u32 = "100",
+        /// Requests at a time on one HTTP/2 connection.
+        pub http2_streams: u32 = "100",
+        /// `;` in a path: servers that cut parameters off would see another path than the one that was authorised.
+        pub path_parameters: Leniency = "refuse",
+    }
+}
+
+section! {
+    /// The operators' side door. Never put it on a public address: it asks for no credential.
+    pub(crate) struct Admin {
+        /// Where it listens.
+        pub bind: Address = "127.0.0.1:9901",
+    }
+}
+
+section! {
+    /// How the client's address is found: from `X-Forwarded-For` when the connection comes from a trusted proxy (the
+    /// right-most address that is not trusted counts), from the connection otherwise.
+    pub(crate) struct ClientIp {
+        /// Networks of proxies whose forwarding headers are believed.
+        pub trusted_proxies: Vec<Network> = "[]",
+        /// Addresses of one IPv6 network of this prefix length count as one client.
+        pub ipv6_prefix: u8 = "64",
+    }
+}

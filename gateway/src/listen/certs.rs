@@ -1,0 +1,149 @@
+//! Certificates: read, judged, and chosen by the name that a client asks for (SNI, RFC 6066 §3).
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use common::settings::{At, Mistake};
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::config::checked::{CertificateFiles, Environment};
+
+/// Who signs development certificates; see `devcert.rs`.
+pub(crate) const DEVELOPMENT_AUTHORITY: &str = "Capibara6 development";
+
+/// The certificates of one listener, by name.
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    exact: HashMap<String, Arc<CertifiedKey>>,
+    /// By the name behind `*.`.
+    wildcard: HashMap<String, Arc<CertifiedKey>>,
+    /// For clients that name nobody, or nobody we know.
+    default: Arc<CertifiedKey>,
+}
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum CertificateError {
+    #[error("cannot be read as PEM: {0}")]
+    Pem(rustls_pki_types::pem::Error),
+    #[error("holds no certificate")]
+    Empty,
+    #[error("is not a certificate that can be read")]
+    Unreadable,
+    #[error("is expired since {0}")]
+    Expired(String),
+    #[error("is a development certificate, and the environment is production")]
+    Development,
+    #[error("is of a kind that cannot be used: {0}")]
+    Key(rustls::Error),
+    #[error("does not belong to the certificate: {0}")]
+    Mismatch(rustls::Error),
+}
+
+/// Reads every pair.
+///
+/// # Errors
+/// One mistake for each pair that cannot be used, at its place in the configuration.
+pub(crate) fn load(pairs: &[CertificateFiles], environment: Environment) -> Result<Certificates, Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    let mut loaded = Vec::new();
+    for pair in pairs {
+        match load_pair(pair, environment) {
+            Ok(pair) => loaded.push(pair),
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
+    match loaded.first() {
+        Some((first, _)) if mistakes.is_empty() => {
+            let mut certificates =
+                Certificates { exact: HashMap::new(), wildcard: HashMap::new(), default: Arc::clone(first) };
+            for (key, names) in &loaded {
+                certificates.insert(key, names);
+            }
+            Ok(certificates)
+        }
+        _ => Err(mistakes),
+    }
+}
+
+fn load_pair(pair: &CertificateFiles, environment: Environment) -> Result<(Arc<CertifiedKey>, Vec<String>), Mistake> {
+    let chain = read_chain(&pair.cert.value).map_err(|error| mistake(&pair.cert, &error))?;
+    let names = judge(&chain, environment).map_err(|error| mistake(&pair.cert, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&pair.key.value);
+    let key = key.map_err(|error| mistake(&pair.key, &CertificateError::Pem(error)))?;
+    let signing = aws_lc_rs::sign::any_supported_type(&key);
+    let signing = signing.map_err(|error| mistake(&pair.key, &CertificateError::Key(error)))?;
+    let certified = CertifiedKey::new(chain, signing);
+    certified.keys_match().map_err(|error| mistake(&pair.key, &CertificateError::Mismatch(error)))?;
+    Ok((Arc::new(certified), names))
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let chain = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let chain = chain.map_err(CertificateError::Pem)?;
+    if chain.is_empty() { Err(CertificateError::Empty) } else { Ok(chain) }
+}
+
+/// The names of the first certificate, unless it is past its end or not fit for the place.
+fn judge(chain: &[CertificateDer<'static>], environment: Environment) -> Result<Vec<String>, CertificateError> {
+    let leaf = chain.first().ok_or(CertificateError::Empty)?;
+    let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| CertificateError::Unreadable)?;
+    let end = leaf.validity().not_after;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if i64::try_from(now).is_ok_and(|now| end.timestamp() < now) {
+        return Err(CertificateError::Expired(end.to_string()));
+    }
+    let issuers = leaf.issuer().iter_common_name().filter_map(|name| name.as_str().ok());
+    if environment == Environment::Production && issuers.into_iter().any(|name| name == DEVELOPMENT_AUTHORITY) {
+        return Err(CertificateError::Development);
+    }
+    let names = leaf.subject_alternative_name().ok().flatten();
+    let names = names.map(|names| names.value.general_names.iter()).into_iter().flatten();
+    Ok(names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        })
+        .collect())
+}
+
+fn mistake<T>(at: &At<T>, error: &CertificateError) -> Mistake
+where
+    T: AsRef<Path>,
+{
+    let message = format!("{} {error}", at.value.as_ref().display());
+    Mistake { position: at.position, path: at.path.clone(), message }
+}
+
+impl Certificates {
+    /// A name that two pairs carry belongs to the first.
+    fn insert(&mut self, key: &Arc<CertifiedKey>, names: &[String]) {
+        for name in names {
+            let (map, name) = match name.strip_prefix("*.") {
+                Some(rest) => (&mut self.wildcard, rest),
+                None => (&mut self.exact, name.as_str()),
+            };
+            map.entry(name.to_owned()).or_insert_with(|| Arc::clone(key));
+        }
+    }
+
+    fn find(&self, name: &str) -> &Arc<CertifiedKey> {
+        // rustls hands names over in lower case. A wildcard stands for exactly one label (RFC 6125 §6.4.3).
+        let by_wildcard = || name.split_once('.').and_then(|(_, rest)| self.wildcard.get(rest));
+        self.exact.get(name).or_else(by_wildcard).unwrap_or(&self.default)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(hello.server_name().map_or(&self.default, |name| self.find(name))))
+    }
+}

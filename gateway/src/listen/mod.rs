@@ -1,0 +1,12 @@
+//! Listen (1): the door.
+//!
+//! For: sockets, TLS, and how many may come in. May touch: the network, certificate files, Pingora's streams.
+//! Promises: a connection that is in is counted until it is gone; over the caps it is closed at the door and counted; after
+//! the drain began, nobody new comes in and nobody who is in is cut before the deadline.
+//! Pingora's own listening service is not used; `docs/decisions/0001-pingora-as-a-library.md` says why.
+//! Read next: `socket.rs`.
+
+pub(crate) mod certs;
+pub(crate) mod devcert;
+pub(crate) mod socket;
+pub(crate) mod tls;

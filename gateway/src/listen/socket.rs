@@ -1,0 +1,198 @@
+//! Socket: bind, accept, count, hand over, drain.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::apps::ServerApp;
+use pingora::listeners::tls::Acceptor;
+use pingora::protocols::l4::socket::SocketAddr as PingoraAddress;
+use pingora::protocols::l4::stream::Stream as TcpPingoraStream;
+use pingora::protocols::{GetSocketDigest as _, SocketDigest, Stream};
+use pingora_limits::inflight::Inflight;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+
+use crate::base::telemetry::metrics::Metrics;
+
+/// Connections that may wait in the kernel before they are accepted; it caps this by `net.core.somaxconn`.
+const BACKLOG: u32 = 4096;
+
+/// How long to wait after `accept` failed for want of descriptors or memory, before trying again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bounds of the door.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DoorLimits {
+    pub connections_max: u32,
+    pub connections_per_address_max: u32,
+    pub handshake_timeout: Duration,
+}
+
+/// What all listeners share: the caps, and the signal to drain.
+#[derive(Debug)]
+pub(crate) struct Door {
+    limits: DoorLimits,
+    places: Arc<Semaphore>,
+    draining: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+    by_address: ByAddress,
+}
+
+/// Connections by address, in a sketch of fixed size: with 32,768 cells it may count a stranger's connection in, never
+/// one too few.
+struct ByAddress(Inflight);
+
+impl std::fmt::Debug for ByAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ByAddress")
+    }
+}
+
+/// Binds an address.
+///
+/// # Errors
+/// What the system says, such as that the address is in use.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restarted gateway must not wait for the old one's connections to time out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+impl Door {
+    pub(crate) fn new(limits: DoorLimits, draining: watch::Receiver<bool>, metrics: Arc<Metrics>) -> Self {
+        let places = Arc::new(Semaphore::new(limits.connections_max as usize));
+        Self { limits, places, draining, metrics, by_address: ByAddress(Inflight::new()) }
+    }
+
+    /// Accepts until the drain begins. What is in the kernel's queue by then is still served.
+    pub(crate) async fn serve<A>(self: Arc<Self>, listener: TcpListener, tls: Option<Arc<Acceptor>>, app: Arc<A>)
+    where
+        A: ServerApp + Send + Sync + 'static,
+    {
+        let mut draining = self.draining.clone();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                accepted = listener.accept() => accepted,
+                () = drain_began(&mut draining) => return,
+            };
+            self.take_in(accepted, tls.as_ref(), &app).await;
+        }
+    }
+
+    /// Waits until every connection is gone.
+    pub(crate) async fn empty(&self) {
+        // All places free means that nobody is in. The semaphore is never closed.
+        let _all = self.places.acquire_many(self.limits.connections_max).await;
+    }
+
+    async fn take_in<A>(
+        self: &Arc<Self>,
+        accepted: io::Result<(TcpStream, SocketAddr)>,
+        tls: Option<&Arc<Acceptor>>,
+        app: &Arc<A>,
+    ) where
+        A: ServerApp + Send + Sync + 'static,
+    {
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_about_one_connection(&error) => return,
+            Err(error) => {
+                tracing::error!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                return;
+            }
+        };
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            self.metrics.connections_refused.with_label_values(&["connections"]).inc();
+            return;
+        };
+        let (door, tls, app) = (Arc::clone(self), tls.cloned(), Arc::clone(app));
+        tokio::spawn(async move { door.connection(stream, peer, tls, app, place).await });
+    }
+
+    /// One connection, from the handshake to its end. Holds its place all the while.
+    async fn connection<A>(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        tls: Option<Arc<Acceptor>>,
+        app: Arc<A>,
+        _place: OwnedSemaphorePermit,
+    ) where
+        A: ServerApp + Send + Sync + 'static,
+    {
+        let address: IpAddr = peer.ip().to_canonical();
+        let (_counted, open) = self.by_address.0.incr(address, 1);
+        if open > self.limits.connections_per_address_max as isize {
+            self.metrics.connections_refused.with_label_values(&["connections_per_address"]).inc();
+            return;
+        }
+        self.metrics.connections.inc();
+        let _open = scopeguard(&self.metrics);
+        let stream = prepare(stream, peer);
+        let Some(stream) = self.shake_hands(stream, tls).await else { return };
+        let mut next = app.process_new(stream, &self.draining).await;
+        while let Some(stream) = next {
+            next = app.process_new(stream, &self.draining).await;
+        }
+    }
+
+    async fn shake_hands(&self, stream: TcpPingoraStream, tls: Option<Arc<Acceptor>>) -> Option<Stream> {
+        let Some(acceptor) = tls else { return Some(Box::new(stream)) };
+        match timeout(self.limits.handshake_timeout, acceptor.tls_handshake(stream)).await {
+            Ok(Ok(stream)) => Some(Box::new(stream)),
+            Ok(Err(error)) => {
+                // Scanners do this all day: a line each would be a way to fill the disk.
+                tracing::debug!(%error, "TLS handshake failed");
+                self.metrics.handshakes_failed.inc();
+                None
+            }
+            Err(_) => {
+                self.metrics.handshakes_failed.inc();
+                None
+            }
+        }
+    }
+}
+
+/// Ends when the drain begins. An error would mean that the sender is gone, which happens only when the process ends.
+async fn drain_began(draining: &mut watch::Receiver<bool>) {
+    let _ = draining.wait_for(|draining| *draining).await;
+}
+
+/// Lowers the gauge of open connections when dropped, also when a task is cut short.
+fn scopeguard(metrics: &Arc<Metrics>) -> impl Drop + use<> {
+    struct Open(Arc<Metrics>);
+    impl Drop for Open {
+        fn drop(&mut self) {
+            self.0.connections.dec();
+        }
+    }
+    Open(Arc::clone(metrics))
+}
+
+/// A stream in Pingora's terms that knows its peer without asking the kernel again.
+fn prepare(stream: TcpStream, peer: SocketAddr) -> TcpPingoraStream {
+    // Small answers must not wait for an acknowledgement; if the socket is gone already, the first read will say so.
+    let _ = stream.set_nodelay(true);
+    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+    let _ = digest.peer_addr.set(Some(PingoraAddress::Inet(peer)));
+    let mut stream = TcpPingoraStream::from(stream);
+    stream.set_socket_digest(digest);
+    stream
+}
+
+/// Errors of `accept` that concern only the connection that would have been accepted (accept(2)).
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}

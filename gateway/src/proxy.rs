@@ -1,0 +1,366 @@
+//! Proxy: the journey on one page. Pingora's callbacks, in the order in which a request meets them.
+//!
+//! For: handing each moment of a request to its stage. May touch: Pingora's sessions; nothing else does.
+//! Promises: no rule lives here. A request holds the snapshot it began with.
+//! Read next: `stages/mod.rs`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use common::clock::{Clock as _, SystemClock};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, LOCATION};
+use http::{HeaderName, HeaderValue, Method, Version};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::ServerSession;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use crate::base::head::Head;
+use crate::base::refusal::Refusal;
+use crate::base::reply::{self, About, Reply};
+use crate::base::telemetry::access_log::AccessLog;
+use crate::route::host;
+use crate::snapshot::Snapshot;
+use crate::stages::context::Context;
+use crate::stages::dispatch::forward::HeaderSink;
+use crate::stages::dispatch::retry::Progress;
+use crate::stages::finish::report::Ending;
+use crate::stages::verdict::Verdict;
+use crate::stages::{self, dispatch, egress, finish};
+use crate::upstream::peer::Failure;
+
+/// How long to read what is left of a request's body after it was answered, so that the connection can be used again.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What Pingora calls.
+pub(crate) struct Gateway {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    log: AccessLog,
+    /// Set on listeners that send everybody to `https` on this port.
+    redirect_port: Option<u16>,
+}
+
+/// One request under way.
+pub(crate) struct Journey {
+    snapshot: Arc<Snapshot>,
+    context: Context,
+}
+
+impl Gateway {
+    pub(crate) fn new(snapshot: Arc<ArcSwap<Snapshot>>, log: AccessLog, redirect_port: Option<u16>) -> Self {
+        Self { snapshot, log, redirect_port }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Journey;
+
+    fn new_ctx(&self) -> Journey {
+        Journey { snapshot: self.snapshot.load_full(), context: Context::new() }
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<()> {
+        let settings = &journey.snapshot.connection;
+        // Without the question, this would keep a connection alive that was told to close.
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(settings.keepalive_seconds));
+        }
+        session.set_read_timeout(Some(settings.body_timeout));
+        session.set_write_timeout(Some(settings.write_timeout));
+        session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
+        if let Some(port) = self.redirect_port {
+            return redirect(session, &mut journey.context, port).await;
+        }
+        let admitted = stages::admit(head_of(session), &journey.snapshot.plan, &mut journey.context).await;
+        match admitted {
+            Ok(target) => match set_target(session, target.rewritten) {
+                Ok(()) => Ok(false),
+                Err(error) => Err(error),
+            },
+            Err(refusal) => {
+                refuse(session, &mut journey.context, &refusal).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
+        let Some(route) = journey.context.route.clone() else {
+            return Error::e_explain(ErrorType::InternalError, "a request without a route went upstream");
+        };
+        match dispatch::pick::pick(&route, &mut journey.context.dispatch) {
+            Ok(ticket) => Ok(ticket.endpoint.template.peer(route.timeout)),
+            Err(refusal) => Err(stop(&mut journey.context, refusal)),
+        }
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _peer: &HttpPeer,
+        journey: &mut Journey,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let again = retry(session, journey, &error, Progress::NotConnected);
+        error.set_retry(again);
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        journey: &mut Journey,
+    ) -> Result<()> {
+        dispatch::forward::rewrite(&head_of(session), &journey.context, &mut Fields(request));
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        journey: &mut Journey,
+    ) -> Result<()> {
+        let Journey { context, .. } = journey;
+        let (Some(body), Some(route)) = (body, &context.route) else { return Ok(()) };
+        match dispatch::body::count(route, &mut context.dispatch, body.len()) {
+            Ok(()) => Ok(()),
+            Err(refusal) => Err(stop(context, refusal)),
+        }
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        _answer: &mut ResponseHeader,
+        journey: &mut Journey,
+    ) -> Result<()> {
+        journey.context.dispatch.answered_ns = Some(SystemClock.steady_ns());
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        answer: &mut ResponseHeader,
+        journey: &mut Journey,
+    ) -> Result<()> {
+        // The version is that of each connection (RFC 9110 §2.5); an HTTP/1.0 server must not talk the client down.
+        answer.set_version(Version::HTTP_11);
+        let switching = answer.status == http::StatusCode::SWITCHING_PROTOCOLS;
+        let fields = answer.headers.clone();
+        egress::headers::rewrite(&fields, switching, &journey.context.request_id, &mut Fields(answer));
+        Ok(())
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        journey: &mut Journey,
+        connection_reused: bool,
+    ) -> Box<Error> {
+        // Pingora panics on an error whose retry was left undecided, so its own opinion is settled first.
+        error.retry.decide_reuse(connection_reused);
+        let progress = if session.response_written().is_some() {
+            Progress::Answering
+        } else {
+            Progress::Sent { body_kept: !session.as_ref().retry_buffer_truncated() }
+        };
+        let again = retry(session, journey, &error, progress);
+        error.set_retry(again);
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, journey: &mut Journey) -> FailToProxy {
+        let context = &mut journey.context;
+        let failure = Failure::of(error);
+        let refusal = context.pending.take().or_else(|| egress::failure::refusal(failure, context.route.as_deref()));
+        if failure != Failure::Client && !matches!(failure, Failure::Refused(_)) {
+            let request_id = context.request_id.to_str().unwrap_or("");
+            let endpoint = context.dispatch.ticket.as_ref().map_or("-", |ticket| &*ticket.endpoint.label);
+            tracing::warn!(request_id, endpoint, %error, "request failed");
+        }
+        session.set_keepalive(None);
+        match refusal {
+            Some(refusal) if session.response_written().is_none() => {
+                let error_code = refusal.code.status();
+                if let Err(error) = refuse(session, context, &refusal).await {
+                    tracing::debug!(%error, "the client left before it was told");
+                }
+                FailToProxy { error_code, can_reuse_downstream: false }
+            }
+            _ => {
+                context.note_failure(failure);
+                FailToProxy { error_code: 0, can_reuse_downstream: false }
+            }
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, journey: &mut Journey) {
+        let ending = ending_of(session);
+        finish::report::report(&journey.snapshot.plan, &self.log, &mut journey.context, ending);
+    }
+
+    /// The access log has the request, and `fail_to_proxy` has told of the cause.
+    fn suppress_error_log(&self, _session: &Session, _journey: &Journey, _error: &Error) -> bool {
+        true
+    }
+}
+
+/// Asks `dispatch` whether to try again.
+fn retry(session: &Session, journey: &Journey, error: &Error, progress: Progress) -> bool {
+    let context = &journey.context;
+    let Some(route) = &context.route else { return false };
+    let method = &session.req_header().method;
+    dispatch::retry::decide(route, &context.dispatch, method, Failure::of(error), progress)
+}
+
+/// Leaves a refusal for `fail_to_proxy`, where Pingora takes every error.
+fn stop(context: &mut Context, refusal: Refusal) -> Box<Error> {
+    let status = refusal.code.status();
+    context.pending = Some(refusal);
+    Error::explain(ErrorType::HTTPStatus(status), "refused")
+}
+
+fn head_of(session: &Session) -> Head<'_> {
+    let request = session.req_header();
+    let raw = request.raw_path();
+    // An absolute target (RFC 9112 §3.2.2) carries its path in the URI.
+    let raw = if raw.first() == Some(&b'/') { raw } else { request.uri.path().as_bytes() };
+    let path = raw.split(|byte| *byte == b'?').next().unwrap_or(raw);
+    let digest = session.digest();
+    let peer = session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
+    Head {
+        method: &request.method,
+        path,
+        authority: request.uri.authority().map(http::uri::Authority::as_str),
+        headers: &request.headers,
+        // Only sockets of other families have no address, and we listen on none.
+        peer: peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        encrypted: digest.is_some_and(|digest| digest.ssl_digest.is_some()),
+    }
+}
+
+/// Makes the upstream see the very path that was matched and authorised.
+fn set_target(session: &mut Session, rewritten: Option<Vec<u8>>) -> Result<()> {
+    let request = session.req_header_mut();
+    let absolute = request.version < Version::HTTP_2 && request.uri.authority().is_some();
+    let mut target = match rewritten {
+        Some(path) => path,
+        None if absolute => request.uri.path().as_bytes().to_vec(),
+        None => return Ok(()),
+    };
+    if let Some(query) = request.uri.query() {
+        target.push(b'?');
+        target.extend_from_slice(query.as_bytes());
+    }
+    request.set_raw_path(&target)
+}
+
+/// Writes a refusal. The connection stays usable unless the client still holds back a body.
+async fn refuse(session: &mut Session, context: &mut Context, refusal: &Refusal) -> Result<()> {
+    context.note_refusal(refusal);
+    if session.req_header().headers.contains_key(EXPECT) {
+        session.set_keepalive(None);
+    }
+    let path = session.req_header().uri.path().to_owned();
+    let about = About {
+        request_id: context.request_id.to_str().unwrap_or(""),
+        path: &path,
+        route: context.route.as_ref().map(|route| &*route.id),
+    };
+    let reply = reply::reply(refusal, about);
+    write(session, reply).await
+}
+
+/// Sends a plain client to the same URL with `https`. 308 keeps method and body (RFC 9110 §15.4.9).
+async fn redirect(session: &mut Session, context: &mut Context, port: u16) -> Result<bool> {
+    let head = head_of(session);
+    let location = head.host().and_then(host::normalise).and_then(|host| {
+        let target = session.req_header().uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let port = if port == 443 { String::new() } else { format!(":{port}") };
+        HeaderValue::from_str(&format!("https://{host}{port}{target}")).ok()
+    });
+    match location {
+        Some(location) => {
+            context.verdict = Verdict::Redirected;
+            write(session, Reply { status: 308, headers: vec![(LOCATION, location)], body: Bytes::new() }).await?;
+        }
+        None => {
+            let refusal = Refusal::new(common::code::Code::RequestMalformed).detail("the request names no host");
+            refuse(session, context, &refusal).await?;
+        }
+    }
+    Ok(true)
+}
+
+async fn write(session: &mut Session, reply: Reply) -> Result<()> {
+    let mut header = ResponseHeader::build(reply.status, Some(reply.headers.len() + 2))?;
+    for (name, value) in reply.headers {
+        header.insert_header(name, value)?;
+    }
+    header.insert_header(CONTENT_LENGTH, HeaderValue::from(reply.body.len()))?;
+    let bodiless = reply.body.is_empty() || session.req_header().method == Method::HEAD;
+    session.write_response_header(Box::new(header), bodiless).await?;
+    if !bodiless {
+        session.write_response_body(Some(reply.body), true).await?;
+    }
+    Ok(())
+}
+
+fn ending_of(session: &Session) -> Ending<'_> {
+    let request = session.req_header();
+    let host = match request.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => request.headers.get(HOST).cloned(),
+    };
+    let server: &ServerSession = session.as_ref();
+    Ending {
+        method: &request.method,
+        target: &request.uri,
+        host,
+        status: session.response_written().map_or(0, |answer| answer.status.as_u16()),
+        bytes_in: server.body_bytes_read() as u64,
+        bytes_out: server.body_bytes_sent() as u64,
+        protocol: if server.is_http2() { "h2" } else { "http/1.1" },
+    }
+}
+
+/// Headers in Pingora's keeping, which must be changed through its setters.
+struct Fields<'a, H>(&'a mut H);
+
+impl HeaderSink for Fields<'_, RequestHeader> {
+    fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        // Name and value are of checked types, so there is nothing left to refuse.
+        let _ = self.0.insert_header(name, value);
+    }
+
+    fn remove(&mut self, name: &HeaderName) {
+        self.0.remove_header(name);
+    }
+}
+
+impl HeaderSink for Fields<'_, ResponseHeader> {
+    fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        // As above.
+        let _ = self.0.insert_header(name, value);
+    }
+
+    fn remove(&mut self, name: &HeaderName) {
+        self.0.remove_header(name);
+    }
+}

@@ -1,0 +1,220 @@
+//! Snapshot: what a configuration became, as one value that a request holds from beginning to end.
+//!
+//! For: config → plan, pools, key stores. May touch: the files and secrets that the configuration names.
+//! Promises: building has no effect outside; `start` sets the background work going, and it ends when the snapshot is gone.
+//! A reload will replace the whole of it by one pointer. Read next: `stages/plan.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::settings::{At, Mistake};
+
+use crate::base::limiter::{LocalLimiter, Quota};
+use crate::base::telemetry::metrics::Metrics;
+use crate::config::Config;
+use crate::config::checked::{self, Introspection, JwtKeys, Leniency, LimitKey, SchemeKind, Server};
+use crate::route::path::Parameters;
+use crate::route::table::{Selector, Table};
+use crate::stages::admission::address::Addresses;
+use crate::stages::admission::sanity::HeadLimits;
+use crate::stages::auth::api_key::ApiKeyVerifier;
+use crate::stages::auth::authenticate::{Scheme, Verifier};
+use crate::stages::auth::jwks::{self, Key, KeyStore};
+use crate::stages::auth::jwt::JwtVerifier;
+use crate::stages::plan::{Limit, Plan, Route};
+use crate::upstream::health::active;
+use crate::upstream::pool::Pool;
+
+/// One configuration, ready to serve.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub plan: Plan,
+    pub connection: ConnectionSettings,
+    pools: Vec<Arc<Pool>>,
+    /// The checks of each pool, where it has any.
+    health: Vec<Option<checked::Health>>,
+    /// Key sets that are fetched.
+    key_stores: Vec<Arc<KeyStore>>,
+    client: reqwest::Client,
+}
+
+/// What is set on every connection that carries a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionSettings {
+    pub keepalive_seconds: u64,
+    pub body_timeout: Duration,
+    pub write_timeout: Duration,
+}
+
+/// Building, with what is wrong gathered on the way.
+struct Builder<'a> {
+    metrics: &'a Arc<Metrics>,
+    client: &'a reqwest::Client,
+    key_stores: Vec<Arc<KeyStore>>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Snapshot {
+    /// Builds it.
+    ///
+    /// # Errors
+    /// Every file or secret that cannot be used, at its place in the configuration.
+    pub(crate) fn build(
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        client: &reqwest::Client,
+    ) -> Result<Self, Vec<Mistake>> {
+        let mut builder = Builder { metrics, client, key_stores: Vec::new(), mistakes: Vec::new() };
+        let pools: Vec<_> = config.upstreams.iter().map(|upstream| Arc::new(Pool::new(upstream, metrics))).collect();
+        let schemes: Vec<_> = config.schemes.iter().map(|scheme| builder.scheme(scheme)).collect();
+        let Builder { key_stores, mistakes, .. } = builder;
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let schemes: Vec<Arc<Scheme>> = schemes.into_iter().flatten().map(Arc::new).collect();
+        let limits: Vec<_> = config.limits.iter().map(|limit| Arc::new(limit_of(limit))).collect();
+        let routes = config.routes.iter().map(|route| {
+            let selector = Selector { host: route.host.as_ref(), path: &route.path, methods: &route.methods };
+            (selector, Arc::new(route_of(route, &schemes, &limits, &pools, metrics)))
+        });
+        Ok(Self {
+            plan: Plan {
+                routes: Table::build(routes),
+                addresses: Addresses {
+                    trusted: config.client_ip.trusted_proxies.iter().map(|network| network.0).collect(),
+                    ipv6_prefix: config.client_ip.ipv6_prefix,
+                },
+                limits: head_limits(&config.server),
+                unrouted: metrics.route("-"),
+                metrics: Arc::clone(metrics),
+            },
+            connection: ConnectionSettings {
+                keepalive_seconds: config.server.keepalive.duration().as_secs().max(1),
+                body_timeout: config.server.body_timeout.duration(),
+                write_timeout: config.server.write_timeout.duration(),
+            },
+            health: config.upstreams.iter().map(|upstream| upstream.health.clone()).collect(),
+            pools,
+            key_stores,
+            client: client.clone(),
+        })
+    }
+
+    /// Sets health checks and fetching of key sets going.
+    pub(crate) fn start(&self) {
+        for (pool, health) in self.pools.iter().zip(&self.health) {
+            if let Some(health) = health {
+                active::start(pool, health, &self.client);
+            }
+        }
+        for store in &self.key_stores {
+            jwks::keep_fresh(store);
+        }
+    }
+
+    /// Whether every key set was fetched at least once, so that every token can be judged.
+    pub(crate) fn can_judge(&self) -> bool {
+        self.key_stores.iter().all(|store| store.is_ready())
+    }
+}
+
+impl Builder<'_> {
+    fn scheme(&mut self, scheme: &checked::Scheme) -> Option<Scheme> {
+        let verifier = match &scheme.kind {
+            SchemeKind::Jwt(jwt) => {
+                let keys = self.keys(&scheme.name, &jwt.keys)?;
+                Verifier::Jwt(JwtVerifier::new(jwt, keys))
+            }
+            SchemeKind::ApiKey { header, introspection } => {
+                Verifier::ApiKey(self.api_keys(&scheme.name, header, introspection)?)
+            }
+        };
+        Some(Scheme { name: Arc::clone(&scheme.name), verifier })
+    }
+
+    fn keys(&mut self, scheme: &Arc<str>, keys: &JwtKeys) -> Option<Arc<KeyStore>> {
+        match keys {
+            JwtKeys::Fetched(set) => {
+                let fetches = self.metrics.key_set_fetches.clone();
+                let store = KeyStore::fetched(Arc::clone(scheme), set.clone(), self.client.clone(), fetches);
+                let store = Arc::new(store);
+                self.key_stores.push(Arc::clone(&store));
+                Some(store)
+            }
+            JwtKeys::File(file) => {
+                let read = std::fs::read(&file.value).map_err(|error| error.to_string());
+                let parsed = read.and_then(|json| jwks::parse(&json).map_err(|error| error.to_string()));
+                let keys = self.noted(file, parsed.map_err(|error| format!("{}: {error}", file.value.display())))?;
+                Some(Arc::new(KeyStore::fixed(keys)))
+            }
+            JwtKeys::Shared(reference) => {
+                let secret = self.noted(reference, reference.value.resolve().map_err(|error| error.to_string()))?;
+                Some(Arc::new(KeyStore::fixed(vec![Arc::new(Key::shared(secret.expose()))])))
+            }
+        }
+    }
+
+    fn api_keys(
+        &mut self,
+        scheme: &Arc<str>,
+        header: &http::HeaderName,
+        introspection: &Introspection,
+    ) -> Option<ApiKeyVerifier> {
+        let secret = match &introspection.secret {
+            None => None,
+            Some(reference) => {
+                Some(self.noted(reference, reference.value.resolve().map_err(|error| error.to_string()))?)
+            }
+        };
+        let lookups = self.metrics.key_lookups.clone();
+        let client = self.client.clone();
+        Some(ApiKeyVerifier::new(Arc::clone(scheme), header.clone(), introspection, secret, client, lookups))
+    }
+
+    fn noted<T, P>(&mut self, at: &At<P>, outcome: Result<T, String>) -> Option<T> {
+        let note = |message| Mistake { position: at.position, path: at.path.clone(), message };
+        outcome.map_err(|message| self.mistakes.push(note(message))).ok()
+    }
+}
+
+fn head_limits(server: &Server) -> HeadLimits {
+    HeadLimits {
+        header_bytes_max: usize::try_from(server.headers_max.bytes()).unwrap_or(usize::MAX),
+        header_count_max: server.header_count_max as usize,
+        parameters: match server.path_parameters {
+            Leniency::Refuse => Parameters::Refuse,
+            Leniency::Allow => Parameters::Allow,
+        },
+    }
+}
+
+fn limit_of(limit: &checked::Limit) -> Limit {
+    let quota = Quota::new(limit.rate.count, limit.rate.period, limit.burst);
+    Limit { name: Arc::clone(&limit.name), by: limit.by, limiter: LocalLimiter::new(quota, limit.keys_max) }
+}
+
+fn route_of(
+    route: &checked::Route,
+    schemes: &[Arc<Scheme>],
+    limits: &[Arc<Limit>],
+    pools: &[Arc<Pool>],
+    metrics: &Metrics,
+) -> Route {
+    // Positions were resolved when the configuration was checked, so each of them is there.
+    let named = |by_address: bool| -> Box<[Arc<Limit>]> {
+        let chosen = route.limits.iter().map(|position| &limits[*position]);
+        chosen.filter(|limit| (limit.by == LimitKey::ClientIp) == by_address).cloned().collect()
+    };
+    Route {
+        id: Arc::clone(&route.id),
+        schemes: route.schemes.iter().map(|position| Arc::clone(&schemes[*position])).collect(),
+        require: route.require.clone().into(),
+        limits_by_address: named(true),
+        limits_by_identity: named(false),
+        pool: Arc::clone(&pools[route.upstream]),
+        timeout: route.timeout,
+        body_bytes_max: route.body_bytes_max,
+        log: route.log,
+        metrics: metrics.route(&route.id),
+    }
+}

@@ -1,0 +1,35 @@
+//! Admission (A): may it come in?
+//!
+//! For: what can be said of a request before anybody asks who sent it: is it sound, whose address is it, which route,
+//! how much may that address ask. May touch: the head, the route table, limits by address.
+//! Promises: what is matched here is the normal form of the path, and that same form is what goes out.
+//! Read next: `sanity.rs`.
+
+pub(crate) mod address;
+pub(crate) mod rate_by_ip;
+pub(crate) mod sanity;
+pub(crate) mod size;
+
+use std::sync::Arc;
+
+use common::code::Code;
+
+use super::plan::Route;
+use crate::base::head::Head;
+use crate::base::refusal::{Advice, Refusal};
+use crate::route::table::{Found, Table};
+
+pub(crate) use sanity::Target;
+
+/// The route of a request.
+///
+/// # Errors
+/// 404 when none fits, 405 when one fits but for the method.
+pub(crate) fn route(head: &Head<'_>, target: &Target, routes: &Table<Arc<Route>>) -> Result<Arc<Route>, Refusal> {
+    let path = target.rewritten.as_deref().unwrap_or(head.path);
+    match routes.find(&target.host, path, head.method) {
+        Found::Route(route) => Ok(Arc::clone(route)),
+        Found::OtherMethods(methods) => Err(Refusal::new(Code::MethodNotAllowed).advice(Advice::Allow(methods))),
+        Found::Nothing => Err(Refusal::new(Code::RouteNotFound)),
+    }
+}

@@ -1,0 +1,143 @@
+//! Sanity: a head that two servers could read in two ways goes no further.
+
+use std::borrow::Cow;
+
+use common::code::Code;
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+
+use crate::base::head::{Head, Occurrence};
+use crate::base::refusal::Refusal;
+use crate::route::path::Parameters;
+use crate::route::{host, path};
+
+/// Bounds of a head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeadLimits {
+    pub header_bytes_max: usize,
+    pub header_count_max: usize,
+    pub parameters: Parameters,
+}
+
+/// Where a request wants to go, in normal form.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub host: Box<str>,
+    /// The path in normal form, when it was sent in another.
+    pub rewritten: Option<Vec<u8>>,
+}
+
+/// Checks a head and brings host and path into normal form.
+///
+/// # Errors
+/// 400 or 431, with what is wrong.
+pub(crate) fn check(head: &Head<'_>, limits: &HeadLimits) -> Result<Target, Refusal> {
+    check_size(head.headers, limits)?;
+    check_framing(head)?;
+    let host = head.host().ok_or_else(|| malformed("the request names no host, or more than one"))?;
+    let host = host::normalise(host).ok_or_else(|| malformed("the host is not host[:port]"))?;
+    let normal = path::normalise(head.path, limits.parameters)
+        .map_err(|error| Refusal::new(Code::PathInvalid).detail(error.to_string()))?;
+    let rewritten = match normal {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(path) => Some(path),
+    };
+    Ok(Target { host: host.into(), rewritten })
+}
+
+fn check_size(headers: &HeaderMap, limits: &HeadLimits) -> Result<(), Refusal> {
+    if headers.len() > limits.header_count_max {
+        return Err(Refusal::new(Code::HeadersTooLarge).detail("too many header fields"));
+    }
+    // Name, colon, space, value, line break: what HTTP/1.1 would carry.
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if bytes > limits.header_bytes_max {
+        return Err(Refusal::new(Code::HeadersTooLarge));
+    }
+    Ok(())
+}
+
+/// One length, or one encoding, and no doubt about either (RFC 9112 §6.3, RFC 9110 §8.6).
+fn check_framing(head: &Head<'_>) -> Result<(), Refusal> {
+    if matches!(head.single(&HOST), Occurrence::Repeated) {
+        return Err(malformed("more than one Host"));
+    }
+    match head.single(&CONTENT_LENGTH) {
+        Occurrence::Absent => {}
+        Occurrence::Repeated => return Err(malformed("more than one Content-Length")),
+        Occurrence::Once(length) => {
+            let digits = !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
+            if !digits || length.len() > 19 {
+                return Err(malformed("Content-Length is not a number"));
+            }
+            if head.headers.contains_key(TRANSFER_ENCODING) {
+                return Err(malformed("both Content-Length and Transfer-Encoding"));
+            }
+        }
+    }
+    match head.single(&TRANSFER_ENCODING) {
+        Occurrence::Absent => Ok(()),
+        Occurrence::Once(coding) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        Occurrence::Once(_) | Occurrence::Repeated => Err(malformed("Transfer-Encoding other than chunked")),
+    }
+}
+
+fn malformed(detail: &'static str) -> Refusal {
+    Refusal::new(Code::RequestMalformed).detail(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue, Method};
+
+    use super::*;
+
+    const LIMITS: HeadLimits =
+        HeadLimits { header_bytes_max: 200, header_count_max: 5, parameters: Parameters::Refuse };
+
+    fn checked(path: &str, fields: &[(&str, &str)]) -> Result<Target, Code> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
+            headers.append(name, HeaderValue::from_str(value).expect("a value"));
+        }
+        let head = Head {
+            method: &Method::GET,
+            path: path.as_bytes(),
+            authority: None,
+            headers: &headers,
+            peer: [127, 0, 0, 1].into(),
+            encrypted: true,
+        };
+        check(&head, &LIMITS).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn a_sound_head_passes_in_normal_form() {
+        let target = checked("/a/../b", &[("host", "API.test:8443"), ("content-length", "5")]).expect("sound");
+        assert_eq!((&*target.host, target.rewritten.as_deref()), ("api.test", Some(&b"/b"[..])));
+        assert!(
+            checked("/b", &[("host", "a"), ("transfer-encoding", "Chunked")]).is_ok_and(|t| t.rewritten.is_none())
+        );
+    }
+
+    #[test]
+    fn doubt_is_refused() {
+        let long = "x".repeat(200);
+        for (fields, code) in [
+            (vec![], Code::RequestMalformed),
+            (vec![("host", "a"), ("host", "a")], Code::RequestMalformed),
+            (vec![("host", "a b")], Code::RequestMalformed),
+            (vec![("host", "a"), ("content-length", "5"), ("content-length", "5")], Code::RequestMalformed),
+            (vec![("host", "a"), ("content-length", "5, 5")], Code::RequestMalformed),
+            (vec![("host", "a"), ("content-length", "+5")], Code::RequestMalformed),
+            (vec![("host", "a"), ("content-length", "5"), ("transfer-encoding", "chunked")], Code::RequestMalformed),
+            (vec![("host", "a"), ("transfer-encoding", "gzip, chunked")], Code::RequestMalformed),
+            (vec![("host", "a"), ("x", &long)], Code::HeadersTooLarge),
+            (vec![("host", "a"), ("x", ""), ("x", ""), ("x", ""), ("x", ""), ("x", "")], Code::HeadersTooLarge),
+        ] {
+            assert_eq!(checked("/", &fields).err(), Some(code), "{fields:?}");
+        }
+        assert_eq!(checked("/%2f", &[("host", "a")]).err(), Some(Code::PathInvalid));
+    }
+}

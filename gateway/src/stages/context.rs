@@ -1,0 +1,118 @@
+//! Context: what a stage leaves for later ones, and for the last words.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use common::clock::{Clock as _, SystemClock};
+use http::HeaderValue;
+
+use super::admission::address::Client;
+use super::auth::Identity;
+use super::plan::Route;
+use super::verdict::Verdict;
+use crate::base::refusal::Refusal;
+use crate::upstream::peer::Failure;
+use crate::upstream::pool::{Ticket, Tried};
+
+/// The moment a request began. Read once, so that all its stages agree.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    /// Steady time, for limits and durations.
+    pub steady_ns: u64,
+    /// Calendar time, for tokens.
+    pub unix_seconds: u64,
+}
+
+/// One request's notes.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub now: Now,
+    pub request_id: HeaderValue,
+    pub client: Option<Client>,
+    pub route: Option<Arc<Route>>,
+    pub identity: Option<Arc<Identity>>,
+    pub verdict: Verdict,
+    /// A refusal that is on its way out through Pingora's error path.
+    pub pending: Option<Refusal>,
+    pub dispatch: DispatchNotes,
+}
+
+/// What dispatch keeps from attempt to attempt.
+#[derive(Debug, Default)]
+pub(crate) struct DispatchNotes {
+    pub ticket: Option<Ticket>,
+    pub tried: Tried,
+    pub attempts: u32,
+    /// When the last attempt began, in steady time.
+    pub attempt_began_ns: Option<u64>,
+    /// When the head of the answer arrived, in steady time.
+    pub answered_ns: Option<u64>,
+    /// Bytes of the request's body seen in this attempt.
+    pub body_bytes: u64,
+}
+
+impl Now {
+    pub(crate) fn read() -> Self {
+        Self { steady_ns: SystemClock.steady_ns(), unix_seconds: SystemClock.unix_seconds() }
+    }
+
+    /// Nanoseconds since then.
+    pub(crate) fn elapsed(self) -> Duration {
+        Duration::from_nanos(SystemClock.steady_ns().saturating_sub(self.steady_ns))
+    }
+}
+
+impl Context {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: Now::read(),
+            request_id: new_request_id(),
+            client: None,
+            route: None,
+            identity: None,
+            verdict: Verdict::Proxied,
+            pending: None,
+            dispatch: DispatchNotes::default(),
+        }
+    }
+
+    pub(crate) fn note_client(&mut self, client: Client) {
+        self.client = Some(client);
+    }
+
+    pub(crate) fn note_route(&mut self, route: &Arc<Route>) {
+        self.route = Some(Arc::clone(route));
+    }
+
+    pub(crate) fn note_identity(&mut self, identity: Option<Arc<Identity>>) {
+        self.identity = identity;
+    }
+
+    pub(crate) fn note_refusal(&mut self, refusal: &Refusal) {
+        self.verdict = Verdict::Refused { code: refusal.code, policy: refusal.policy.clone() };
+    }
+
+    pub(crate) fn note_failure(&mut self, failure: Failure) {
+        self.verdict = Verdict::Failed(failure);
+    }
+
+    /// The client's address, once it is known.
+    pub(crate) fn client_ip(&self) -> Option<IpAddr> {
+        self.client.map(|client| client.ip)
+    }
+}
+
+/// A UUIDv7 (RFC 9562 §5.7): sorts by time, so that a log can be searched by it.
+fn new_request_id() -> HeaderValue {
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    let text = uuid::Uuid::now_v7().hyphenated().encode_lower(&mut text);
+    // Hexadecimal digits and hyphens are always a header value.
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-"))
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

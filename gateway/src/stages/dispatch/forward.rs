@@ -1,0 +1,194 @@
+//! Forward: what an upstream is told about the client, and what it is not told.
+//!
+//! Headers that speak for the gateway are taken away first and set afterwards, so whatever a client sends under such a
+//! name never arrives. Names with an underscore go too: servers that turn `-` into `_` could not tell them apart.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::header::{FORWARDED, HOST, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::base::head::Head;
+use crate::base::reply::X_REQUEST_ID;
+use crate::stages::admission::address::X_FORWARDED_FOR;
+use crate::stages::context::Context;
+
+const X_AUTH_SUBJECT: HeaderName = HeaderName::from_static("x-auth-subject");
+const X_AUTH_ROLES: HeaderName = HeaderName::from_static("x-auth-roles");
+const X_AUTH_PERMISSIONS: HeaderName = HeaderName::from_static("x-auth-permissions");
+const X_AUTH_METHOD: HeaderName = HeaderName::from_static("x-auth-method");
+const X_AUTH_KEY_ID: HeaderName = HeaderName::from_static("x-auth-key-id");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const VIA_US: HeaderValue = HeaderValue::from_static("1.1 capibara6");
+
+/// Where header edits go: Pingora's request, or a plain map in a test.
+pub(crate) trait HeaderSink {
+    fn set(&mut self, name: HeaderName, value: HeaderValue);
+    fn remove(&mut self, name: &HeaderName);
+}
+
+/// Makes a request's headers what an upstream may believe.
+pub(crate) fn rewrite(head: &Head<'_>, context: &Context, sink: &mut impl HeaderSink) {
+    for name in head.headers.keys().filter(|name| speaks_for_us(name)) {
+        sink.remove(name);
+    }
+    if let Some(identity) = &context.identity {
+        let headers = &identity.headers;
+        set_some(sink, X_AUTH_SUBJECT, headers.subject.as_ref());
+        set_some(sink, X_AUTH_ROLES, headers.roles.as_ref());
+        set_some(sink, X_AUTH_PERMISSIONS, headers.permissions.as_ref());
+        set_some(sink, X_AUTH_KEY_ID, headers.key_id.as_ref());
+        sink.set(X_AUTH_METHOD, headers.method.clone());
+    }
+    sink.set(X_REQUEST_ID, context.request_id.clone());
+    sink.set(VIA, VIA_US);
+    forwarded(head, context, sink);
+}
+
+/// Whether only the gateway may send a header of this name.
+fn speaks_for_us(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-auth-")
+        || name.starts_with("x-forwarded-")
+        || name == FORWARDED.as_str()
+        || name == X_REAL_IP.as_str()
+        || name == X_REQUEST_ID.as_str()
+        || name.contains('_')
+}
+
+/// The forwarding headers: `X-Forwarded-*` and `Forwarded` (RFC 7239). What a trusted proxy said is kept and added to.
+fn forwarded(head: &Head<'_>, context: &Context, sink: &mut impl HeaderSink) {
+    let trusted = context.client.is_some_and(|client| client.through_trusted_proxy);
+    let kept = |name: &HeaderName| if trusted { head.headers.get(name) } else { None };
+    let peer = head.peer.to_canonical();
+    let chain = match kept(&X_FORWARDED_FOR) {
+        Some(_) => joined(head.headers, peer),
+        None => peer.to_string(),
+    };
+    set_text(sink, X_FORWARDED_FOR, &chain);
+    let proto = if head.encrypted { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
+    let proto = kept(&X_FORWARDED_PROTO).cloned().unwrap_or(proto);
+    let host = head.host().unwrap_or("");
+    let mut element = String::with_capacity(80);
+    // Writing to a String cannot fail; the host was checked, so it needs no escapes.
+    let _ = match peer {
+        IpAddr::V4(ip) => write!(element, "for={ip}"),
+        IpAddr::V6(ip) => write!(element, "for=\"[{ip}]\""),
+    };
+    let _ = write!(element, ";host=\"{host}\";proto={}", if head.encrypted { "https" } else { "http" });
+    let element = match kept(&FORWARDED).and_then(|before| before.to_str().ok()) {
+        Some(before) => format!("{before}, {element}"),
+        None => element,
+    };
+    set_text(sink, FORWARDED, &element);
+    sink.set(X_FORWARDED_PROTO, proto);
+    match kept(&X_FORWARDED_HOST) {
+        Some(before) => sink.set(X_FORWARDED_HOST, before.clone()),
+        None => set_text(sink, X_FORWARDED_HOST, host),
+    }
+    // HTTP/2 names the host in `:authority`; HTTP/1.1 upstreams look for it here.
+    if head.authority.is_some() {
+        set_text(sink, HOST, host);
+    }
+}
+
+/// Every `X-Forwarded-For` field in one, and our peer behind them.
+fn joined(headers: &HeaderMap, peer: IpAddr) -> String {
+    let mut chain = String::with_capacity(64);
+    for field in headers.get_all(X_FORWARDED_FOR).iter().filter_map(|field| field.to_str().ok()) {
+        chain.push_str(field);
+        chain.push_str(", ");
+    }
+    // Writing to a String cannot fail.
+    let _ = write!(chain, "{peer}");
+    chain
+}
+
+fn set_some(sink: &mut impl HeaderSink, name: HeaderName, value: Option<&HeaderValue>) {
+    if let Some(value) = value {
+        sink.set(name, value.clone());
+    }
+}
+
+fn set_text(sink: &mut impl HeaderSink, name: HeaderName, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        sink.set(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::Method;
+
+    use super::*;
+    use crate::stages::admission::address::Client;
+    use crate::stages::auth::{Identity, Method as AuthMethod};
+
+    impl HeaderSink for HeaderMap {
+        fn set(&mut self, name: HeaderName, value: HeaderValue) {
+            self.insert(name, value);
+        }
+
+        fn remove(&mut self, name: &HeaderName) {
+            HeaderMap::remove(self, name);
+        }
+    }
+
+    fn rewritten(fields: &[(&'static str, &'static str)], trusted: bool, identity: Option<Identity>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let ip = IpAddr::from([10, 0, 0, 1]);
+        let mut context = Context::new();
+        context.client = Some(Client { ip, network: ip, through_trusted_proxy: trusted });
+        context.identity = identity.map(Arc::new);
+        let head =
+            Head { method: &Method::GET, path: b"/", authority: None, headers: &headers, peer: ip, encrypted: true };
+        let mut sink = headers.clone();
+        rewrite(&head, &context, &mut sink);
+        sink
+    }
+
+    #[test]
+    fn what_speaks_for_us_is_ours() {
+        let spoofed = [
+            ("host", "api.test"),
+            ("x-auth-subject", "root"),
+            ("x-auth-anything", "root"),
+            ("x_auth_subject", "root"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-port", "1"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-real-ip", "6.6.6.6"),
+            ("x-request-id", "mine"),
+            ("authorization", "Bearer t"),
+        ];
+        let identity = Identity::new("u-1", AuthMethod::Jwt, "read write", &["user".into()], None);
+        let sent = rewritten(&spoofed, false, Some(identity));
+        let text = format!("{sent:?}");
+        assert!(!text.contains("root") && !text.contains("6.6.6.6") && !text.contains("mine"), "{text}");
+        assert_eq!(sent["x-auth-subject"], "u-1");
+        assert_eq!(sent["x-auth-permissions"], "read write");
+        assert_eq!(sent["x-forwarded-for"], "10.0.0.1");
+        assert_eq!(sent["forwarded"], "for=10.0.0.1;host=\"api.test\";proto=https");
+        assert_eq!(sent["authorization"], "Bearer t");
+        assert!(!rewritten(&spoofed, false, None).contains_key("x-auth-subject"));
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_added_to() {
+        let sent = rewritten(
+            &[("host", "api.test"), ("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "http")],
+            true,
+            None,
+        );
+        assert_eq!(sent["x-forwarded-for"], "1.1.1.1, 10.0.0.1");
+        assert_eq!(sent["x-forwarded-proto"], "http");
+    }
+}

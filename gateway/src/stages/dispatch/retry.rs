@@ -1,0 +1,79 @@
+//! Retry: may a failed attempt be made again, elsewhere?
+
+use http::Method;
+
+use crate::stages::context::DispatchNotes;
+use crate::stages::plan::Route;
+use crate::upstream::peer::Failure;
+
+/// How far an attempt had come when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// No connection: the server has seen nothing.
+    NotConnected,
+    /// The request went out, at least in part, and no part of an answer came back. A pooled connection that turned out to
+    /// be closed counts here too: nobody can tell whether the server had read the request before it closed.
+    Sent {
+        /// Whether all of the body is still there to be sent again.
+        body_kept: bool,
+    },
+    /// Part of the answer went out to the client.
+    Answering,
+}
+
+/// Whether to try again. The server's health is told of connections that could not be opened.
+pub(crate) fn decide(
+    route: &Route,
+    notes: &DispatchNotes,
+    method: &Method,
+    failure: Failure,
+    progress: Progress,
+) -> bool {
+    if let (Failure::Connect, Some(ticket)) = (failure, &notes.ticket)
+        && let Some(healthy) = ticket.endpoint.health.report(false)
+    {
+        tracing::warn!(upstream = %route.pool.name, endpoint = %ticket.endpoint.label, healthy, "endpoint health changed");
+    }
+    repeatable(method, failure, progress) && route.pool.may_retry(notes.attempts, notes.tried)
+}
+
+/// What a server has not seen may always be sent again; what it may have seen, only when its method says that twice is as
+/// good as once (RFC 9110 §9.2.2).
+fn repeatable(method: &Method, failure: Failure, progress: Progress) -> bool {
+    match failure {
+        Failure::Client | Failure::Refused(_) | Failure::Internal => return false,
+        Failure::Connect | Failure::Timeout | Failure::Broken | Failure::Protocol => {}
+    }
+    match progress {
+        Progress::NotConnected => true,
+        // A server that is slow is not helped by a second one doing the same work.
+        Progress::Sent { body_kept } => failure != Failure::Timeout && body_kept && method.is_idempotent(),
+        Progress::Answering => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_be_repeated_is() {
+        let sent = Progress::Sent { body_kept: true };
+        let lost = Progress::Sent { body_kept: false };
+        for (method, failure, progress, expected) in [
+            (Method::POST, Failure::Connect, Progress::NotConnected, true),
+            (Method::GET, Failure::Connect, Progress::NotConnected, true),
+            (Method::GET, Failure::Broken, sent, true),
+            (Method::PUT, Failure::Broken, sent, true),
+            (Method::PUT, Failure::Broken, lost, false),
+            (Method::POST, Failure::Broken, sent, false),
+            (Method::GET, Failure::Timeout, sent, false),
+            (Method::GET, Failure::Protocol, sent, true),
+            (Method::GET, Failure::Broken, Progress::Answering, false),
+            (Method::GET, Failure::Client, sent, false),
+            (Method::GET, Failure::Refused(413), sent, false),
+        ] {
+            assert_eq!(repeatable(&method, failure, progress), expected, "{method} {failure:?} {progress:?}");
+        }
+    }
+}

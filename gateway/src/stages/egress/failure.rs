@@ -1,0 +1,38 @@
+//! Failure: what to say when there is no answer.
+
+use common::code::Code;
+
+use crate::base::refusal::{Advice, Refusal};
+use crate::stages::plan::Route;
+use crate::upstream::peer::Failure;
+
+/// The refusal that stands in for the answer; `None` when there is nobody left to tell.
+pub(crate) fn refusal(failure: Failure, route: Option<&Route>) -> Option<Refusal> {
+    let code = match failure {
+        Failure::Client => return None,
+        Failure::Connect => return Some(unreachable(route)),
+        Failure::Timeout => Code::UpstreamTimeout,
+        Failure::Broken => Code::UpstreamFailed,
+        Failure::Protocol => Code::UpstreamProtocol,
+        Failure::Refused(status) => match status {
+            413 => Code::BodyTooLarge,
+            400 => Code::RequestMalformed,
+            _ => Code::InternalError,
+        },
+        Failure::Internal => Code::InternalError,
+    };
+    let refusal = Refusal::new(code);
+    Some(match route {
+        Some(route) if code != Code::InternalError => refusal.policy(&route.pool.name),
+        _ => refusal,
+    })
+}
+
+/// Nobody took the connection: to the client that is an upstream that is away, for a moment or longer.
+fn unreachable(route: Option<&Route>) -> Refusal {
+    let refusal = Refusal::new(Code::UpstreamUnavailable);
+    match route {
+        Some(route) => refusal.policy(&route.pool.name).advice(Advice::RetryAfter(route.pool.retry_after())),
+        None => refusal,
+    }
+}

@@ -1,0 +1,13 @@
+//! One after the other.
+
+use std::sync::Arc;
+
+use crate::upstream::pool::{Endpoint, Tried};
+
+/// The first endpoint from `turn` on, in a circle, that may be asked.
+pub(in crate::upstream) fn round_robin(endpoints: &[Arc<Endpoint>], turn: usize, tried: Tried) -> Option<usize> {
+    let count = endpoints.len();
+    (0..count)
+        .map(|step| (turn.wrapping_add(step)) % count)
+        .find(|index| endpoints.get(*index).is_some_and(|endpoint| endpoint.is_fit()) && !tried.contains(*index))
+}
