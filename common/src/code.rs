@@ -4,6 +4,8 @@
 //! May touch: nothing. Promises: a code, once released, keeps its name and its meaning; new ones are added.
 //! Read next: `problem.rs` for the body that carries a code.
 
+use std::fmt::Write as _;
+
 macro_rules! codes {
     ($( $(#[doc = $doc:literal])+ $variant:ident = $name:literal, $status:literal, $title:literal; )+) => {
         /// Why a request was not served.
@@ -143,7 +145,8 @@ pub fn manual() -> String {
          | Code | Status | What it means, and what to do |\n|---|---|---|\n",
     );
     for code in Code::ALL {
-        text.push_str(&format!("| `{}` | {} | {} |\n", code.name(), code.status(), code.advice().trim()));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| `{}` | {} | {} |", code.name(), code.status(), code.advice().trim());
     }
     text
 }

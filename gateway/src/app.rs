@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +92,9 @@ struct Bound {
     redirect_port: Option<u16>,
 }
 
+/// What each listener shakes hands with, in the order of the configuration; `None` for plain ones.
+type Acceptors = Vec<Option<Arc<Acceptor>>>;
+
 /// Checks a file and everything it names, without starting anything.
 ///
 /// # Errors
@@ -126,7 +129,7 @@ pub fn certificate(names: Vec<String>, out: &Path) -> Result<(), RunError> {
 ///
 /// # Errors
 /// When it could not start.
-pub fn run(path: &PathBuf) -> Result<(), RunError> {
+pub fn run(path: &Path) -> Result<(), RunError> {
     let config = config::load(path).map_err(RunError::Configuration)?;
     let format = match config.log.format {
         LogLines::Json => LogFormat::Json,
@@ -233,11 +236,7 @@ async fn drain_all(
 }
 
 /// Everything the configuration names, built but not started.
-fn build_all(
-    path: &Path,
-    config: &Config,
-    metrics: &Arc<Metrics>,
-) -> Result<(Snapshot, Vec<Option<Arc<Acceptor>>>), RunError> {
+fn build_all(path: &Path, config: &Config, metrics: &Arc<Metrics>) -> Result<(Snapshot, Acceptors), RunError> {
     let client = http_client()?;
     let mut mistakes = Vec::new();
     let snapshot = Snapshot::build(config, metrics, &client).map_err(|found| mistakes.extend(found)).ok();
@@ -270,7 +269,7 @@ fn http_client() -> Result<reqwest::Client, reqwest::Error> {
         .build()
 }
 
-fn bind_all(config: &Config, acceptors: Vec<Option<Arc<Acceptor>>>) -> Result<Vec<Bound>, RunError> {
+fn bind_all(config: &Config, acceptors: Acceptors) -> Result<Vec<Bound>, RunError> {
     let bound = config.listeners.iter().zip(acceptors).map(|(listener, tls)| {
         let redirect_port = match listener.kind {
             ListenerKind::RedirectToHttps { port } => Some(port),
@@ -289,7 +288,7 @@ fn bind(listener: &str, address: SocketAddr) -> Result<TcpListener, RunError> {
 fn door_limits(server: &Server) -> DoorLimits {
     DoorLimits {
         connections_max: server.max_connections,
-        connections_per_address_max: server.max_connections_per_address,
+        connections_per_address_max: server.max_connections_per_address as usize,
         handshake_timeout: server.handshake_timeout.duration(),
     }
 }

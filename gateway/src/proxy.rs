@@ -20,6 +20,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
+use crate::base::failure::Failure;
 use crate::base::head::Head;
 use crate::base::refusal::Refusal;
 use crate::base::reply::{self, About, Reply};
@@ -32,7 +33,7 @@ use crate::stages::dispatch::retry::Progress;
 use crate::stages::finish::report::Ending;
 use crate::stages::verdict::Verdict;
 use crate::stages::{self, dispatch, egress, finish};
-use crate::upstream::peer::Failure;
+use crate::upstream::peer::failure_of;
 
 /// How long to read what is left of a request's body after it was answered, so that the connection can be used again.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -187,7 +188,7 @@ impl ProxyHttp for Gateway {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, journey: &mut Journey) -> FailToProxy {
         let context = &mut journey.context;
-        let failure = Failure::of(error);
+        let failure = failure_of(error);
         let refusal = context.pending.take().or_else(|| egress::failure::refusal(failure, context.route.as_deref()));
         if failure != Failure::Client && !matches!(failure, Failure::Refused(_)) {
             let request_id = context.request_id.to_str().unwrap_or("");
@@ -226,10 +227,11 @@ fn retry(session: &Session, journey: &Journey, error: &Error, progress: Progress
     let context = &journey.context;
     let Some(route) = &context.route else { return false };
     let method = &session.req_header().method;
-    dispatch::retry::decide(route, &context.dispatch, method, Failure::of(error), progress)
+    dispatch::retry::decide(route, &context.dispatch, method, failure_of(error), progress)
 }
 
 /// Leaves a refusal for `fail_to_proxy`, where Pingora takes every error.
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora takes errors in a box")]
 fn stop(context: &mut Context, refusal: Refusal) -> Box<Error> {
     let status = refusal.code.status();
     context.pending = Some(refusal);

@@ -6,6 +6,8 @@
 //! tested on made-up text, so that a check that finds nothing has looked.
 //! Read next: `house/arrows.rs`.
 
+#![allow(unreachable_pub, clippy::expect_used, clippy::panic, reason = "a test says what it expects by failing")]
+
 #[path = "house/arrows.rs"]
 mod arrows;
 #[path = "house/pages.rs"]

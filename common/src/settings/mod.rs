@@ -33,6 +33,7 @@ pub use units::{ByteSize, Millis, Percent};
 ///
 /// # Errors
 /// A `Report` with every mistake found, each with its line and column.
+#[expect(clippy::implicit_hasher, reason = "it is made by `environment` and by tests, both with the default")]
 pub fn load<T: Decode, C>(
     file: &str,
     text: &str,

@@ -5,6 +5,7 @@
 //! neither Pingora nor configuration. Promises: nothing here waits for the network.
 //! Read next: `refusal.rs`, then `reply.rs`.
 
+pub(crate) mod failure;
 pub(crate) mod head;
 pub(crate) mod limiter;
 pub(crate) mod refusal;

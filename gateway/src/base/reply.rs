@@ -101,8 +101,7 @@ fn proxy_status(refusal: &Refusal, route: Option<&str>) -> String {
 /// The registered error type that fits best (RFC 9209 §2.3).
 fn error_type(code: Code) -> &'static str {
     match code {
-        Code::RequestMalformed | Code::PathInvalid => "http_request_error",
-        Code::HeadersTooLarge => "http_request_error",
+        Code::RequestMalformed | Code::PathInvalid | Code::HeadersTooLarge => "http_request_error",
         Code::RouteNotFound => "destination_not_found",
         Code::UpstreamUnavailable => "destination_unavailable",
         Code::UpstreamFailed => "connection_terminated",

@@ -19,6 +19,7 @@ use super::raw::{self, listeners, routes};
 use super::values::{Address, HostPattern, PathPattern, RouteAuth};
 
 /// Turns the file into a `Config`; what is wrong goes to `decoder`.
+#[expect(clippy::unnecessary_wraps, reason = "`settings::load` takes checks that may end without a value")]
 pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     check_version(&file, decoder);
     let names = Names::of(&file);

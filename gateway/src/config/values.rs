@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn rates() {
-        assert_eq!(Rate::parse("100/min"), Ok(Rate { count: 100, period: Duration::from_secs(60) }));
+        assert_eq!(Rate::parse("100/min"), Ok(Rate { count: 100, period: Duration::from_mins(1) }));
         for wrong in ["100", "0/s", "-1/s", "100/minute", "100 / min", "1.5/s", "9999999999/s"] {
             assert!(Rate::parse(wrong).is_err(), "{wrong:?}");
         }

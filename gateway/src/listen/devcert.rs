@@ -27,7 +27,7 @@ pub enum DevCertError {
 ///
 /// # Errors
 /// When a name is not a DNS name or address, or a file cannot be written.
-pub fn write(names: Vec<String>, out: &Path) -> Result<(), DevCertError> {
+pub(crate) fn write(names: Vec<String>, out: &Path) -> Result<(), DevCertError> {
     let authority_key = KeyPair::generate()?;
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

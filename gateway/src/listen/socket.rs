@@ -28,7 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DoorLimits {
     pub connections_max: u32,
-    pub connections_per_address_max: u32,
+    pub connections_per_address_max: usize,
     pub handshake_timeout: Duration,
 }
 
@@ -130,7 +130,7 @@ impl Door {
     {
         let address: IpAddr = peer.ip().to_canonical();
         let (_counted, open) = self.by_address.0.incr(address, 1);
-        if open > self.limits.connections_per_address_max as isize {
+        if usize::try_from(open).is_ok_and(|open| open > self.limits.connections_per_address_max) {
             self.metrics.connections_refused.with_label_values(&["connections_per_address"]).inc();
             return;
         }

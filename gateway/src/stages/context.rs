@@ -11,8 +11,8 @@ use super::admission::address::Client;
 use super::auth::Identity;
 use super::plan::Route;
 use super::verdict::Verdict;
+use crate::base::failure::Failure;
 use crate::base::refusal::Refusal;
-use crate::upstream::peer::Failure;
 use crate::upstream::pool::{Ticket, Tried};
 
 /// The moment a request began. Read once, so that all its stages agree.
@@ -103,7 +103,7 @@ impl Context {
     }
 }
 
-/// A UUIDv7 (RFC 9562 §5.7): sorts by time, so that a log can be searched by it.
+/// A `UUIDv7` (RFC 9562 §5.7): sorts by time, so that a log can be searched by it.
 fn new_request_id() -> HeaderValue {
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     let text = uuid::Uuid::now_v7().hyphenated().encode_lower(&mut text);

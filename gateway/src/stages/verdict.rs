@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use common::code::Code;
 
-use crate::upstream::peer::Failure;
+use crate::base::failure::Failure;
 
 /// How a request ended.
 #[derive(Clone, Debug)]

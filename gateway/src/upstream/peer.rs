@@ -6,30 +6,12 @@ use std::time::Duration;
 use pingora::upstreams::peer::{HttpPeer, PeerOptions};
 use pingora::{Error, ErrorSource, ErrorType};
 
+use crate::base::failure::Failure;
 use crate::config::checked::Timeouts;
 
 /// A prepared peer, copied for each request.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerTemplate(HttpPeer);
-
-/// What went wrong between a client, us and a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// No connection to the server came about.
-    Connect,
-    /// The server did not answer in time.
-    Timeout,
-    /// The server closed or reset the connection before its answer was complete.
-    Broken,
-    /// What the server sent is not HTTP.
-    Protocol,
-    /// The client left, or sent something that is not HTTP.
-    Client,
-    /// We refused with this status while the request was under way, such as a body over its limit.
-    Refused(u16),
-    /// A fault of ours.
-    Internal,
-}
 
 impl PeerTemplate {
     /// A plain HTTP/1.1 peer.
@@ -55,24 +37,22 @@ impl PeerTemplate {
     }
 }
 
-impl Failure {
-    /// Reads Pingora's error.
-    pub(crate) fn of(error: &Error) -> Self {
-        match (error.etype(), error.esource()) {
-            (ErrorType::HTTPStatus(status), _) => Self::Refused(*status),
-            (_, ErrorSource::Downstream) => Self::Client,
-            (_, ErrorSource::Internal | ErrorSource::Unset) => Self::Internal,
-            (kind, ErrorSource::Upstream) => match kind {
-                ErrorType::ReadTimedout | ErrorType::WriteTimedout => Self::Timeout,
-                ErrorType::ConnectTimedout
-                | ErrorType::ConnectRefused
-                | ErrorType::ConnectNoRoute
-                | ErrorType::ConnectError
-                | ErrorType::TLSHandshakeFailure
-                | ErrorType::TLSHandshakeTimedout => Self::Connect,
-                ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error => Self::Protocol,
-                _ => Self::Broken,
-            },
-        }
+/// Pingora's error in our words.
+pub(crate) fn failure_of(error: &Error) -> Failure {
+    match (error.etype(), error.esource()) {
+        (ErrorType::HTTPStatus(status), _) => Failure::Refused(*status),
+        (_, ErrorSource::Downstream) => Failure::Client,
+        (_, ErrorSource::Internal | ErrorSource::Unset) => Failure::Internal,
+        (kind, ErrorSource::Upstream) => match kind {
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::Timeout,
+            ErrorType::ConnectTimedout
+            | ErrorType::ConnectRefused
+            | ErrorType::ConnectNoRoute
+            | ErrorType::ConnectError
+            | ErrorType::TLSHandshakeFailure
+            | ErrorType::TLSHandshakeTimedout => Failure::Connect,
+            ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error => Failure::Protocol,
+            _ => Failure::Broken,
+        },
     }
 }

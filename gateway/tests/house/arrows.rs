@@ -22,7 +22,7 @@ pub const GATEWAY: House = House {
     floors: &[
         &["main", "lib"],
         &["app"],
-        &["admin", "reload"],
+        &["admin"],
         &["listen", "proxy"],
         &["snapshot"],
         &["stages"],
@@ -52,7 +52,7 @@ pub const BACKEND: House = House {
 /// The gateway's stages in the order of a request.
 pub const STAGES: [&str; 7] = ["admission", "auth", "budget", "cache", "dispatch", "egress", "finish"];
 /// What stages share: where they leave things for later ones, what they say, and how a refusal looks.
-const SHARED: [&str; 3] = ["context", "verdict", "reply"];
+const SHARED: [&str; 3] = ["context", "plan", "verdict"];
 /// The stages that meet the upstream: one takes the ticket, one gives it back.
 const UPSTREAM_STAGES: [&str; 2] = ["dispatch", "finish"];
 
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_goes_against_an_arrow_is_named_with_its_place() {
-        let gateway = "main, lib} → app → {admin, reload} → {listen, proxy} → snapshot → stages";
+        let gateway = "main, lib} → app → admin → {listen, proxy} → snapshot → stages";
         let cases = [
             (
                 &GATEWAY,

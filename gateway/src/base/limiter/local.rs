@@ -1,7 +1,6 @@
-//! Limits held in this process.
+//! Limits held in this process: one theoretical arrival time a key, in shards of bounded size.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -90,7 +89,7 @@ impl LocalLimiter {
     /// Spends one unit of `key` at `now_ns`, a steady time in nanoseconds.
     pub(crate) fn take(&self, key: &[u8], now_ns: u64) -> Decision {
         // Two seeded 64-bit hashes: a stranger cannot aim at somebody else's bucket, and chance will not.
-        let (low, high) = (hash(&self.hasher, key), hash(&self.second_hasher, key));
+        let (low, high) = (self.hasher.hash_one(key), self.second_hasher.hash_one(key));
         let id = (u128::from(high) << 64) | u128::from(low);
         #[expect(clippy::cast_possible_truncation, reason = "only the lowest bits choose the shard")]
         let shard = &self.shards[low as usize % SHARDS];
@@ -135,12 +134,6 @@ impl Shard {
     }
 }
 
-fn hash(state: &RandomState, key: &[u8]) -> u64 {
-    let mut hasher = state.build_hasher();
-    key.hash(&mut hasher);
-    hasher.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -148,7 +141,7 @@ mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     fn admitted(decision: Decision) -> bool {
         matches!(decision, Decision::Admitted { .. })

@@ -1,4 +1,4 @@
-//! Keys of `auth`.
+//! Keys of `auth`: how callers prove who they are.
 
 use std::path::PathBuf;
 

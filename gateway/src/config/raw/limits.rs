@@ -1,4 +1,4 @@
-//! Keys of `limits`.
+//! Keys of `limits`: how much a caller may ask.
 
 use common::{choice, section};
 

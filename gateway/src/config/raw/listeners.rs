@@ -1,4 +1,4 @@
-//! Keys of `listeners`.
+//! Keys of `listeners`: where clients connect, and how TLS is spoken there.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Keys of `routes`.
+//! Keys of `routes`: which requests go where, and what they must show.
 
 use common::settings::{At, ByteSize, Millis};
 use common::{choice, section};

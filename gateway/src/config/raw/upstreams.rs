@@ -1,4 +1,4 @@
-//! Keys of `upstreams`.
+//! Keys of `upstreams`: who answers, and how long to wait for them.
 
 use common::settings::{At, Millis, Percent};
 use common::{choice, section};

@@ -1,4 +1,4 @@
-//! Rate by key or subject.
+//! Rate by API key or by subject: what one caller may ask, wherever the requests come from.
 
 use crate::base::refusal::Refusal;
 use crate::config::checked::LimitKey;

@@ -2,9 +2,9 @@
 
 use http::Method;
 
+use crate::base::failure::Failure;
 use crate::stages::context::DispatchNotes;
 use crate::stages::plan::Route;
-use crate::upstream::peer::Failure;
 
 /// How far an attempt had come when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

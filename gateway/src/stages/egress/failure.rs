@@ -2,9 +2,9 @@
 
 use common::code::Code;
 
+use crate::base::failure::Failure;
 use crate::base::refusal::{Advice, Refusal};
 use crate::stages::plan::Route;
-use crate::upstream::peer::Failure;
 
 /// The refusal that stands in for the answer; `None` when there is nobody left to tell.
 pub(crate) fn refusal(failure: Failure, route: Option<&Route>) -> Option<Refusal> {

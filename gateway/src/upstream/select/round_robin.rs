@@ -1,4 +1,4 @@
-//! One after the other.
+//! Round robin: one endpoint after the other, in a circle, past those that may not be asked.
 
 use std::sync::Arc;
 

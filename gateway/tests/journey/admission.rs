@@ -1,0 +1,126 @@
+//! Admission: may it come in? Malformed requests, the client's address, the limit by address, the size of a body.
+//!
+//! Read next: `auth.rs`.
+
+use bytes::Bytes;
+
+use crate::harness::gateway::Gateway;
+use crate::harness::issuer::{KEYS, scheme};
+use crate::harness::settings::{HEAD, HTTP, OPEN, Pool, upstream};
+use crate::harness::upstream::Echo;
+use crate::harness::{client, wire};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_with_two_readings_is_refused() {
+    let echo = Echo::start().await;
+    let upstream = upstream(&Pool::of(&[echo.address()]));
+    let gateway = Gateway::plain(&format!("{HEAD}{HTTP}{upstream}{OPEN}")).await;
+    // Each is taken by some server for another request than by the next one (RFC 9112 §3.2, §6.3, §11.2).
+    let cases = [
+        ("no Host", "Content-Length: 5", "hello"),
+        ("two Hosts", "Host: a.test\r\nHost: b.test\r\nContent-Length: 5", "hello"),
+        ("a Host that is none", "Host: a b\r\nContent-Length: 5", "hello"),
+        ("two lengths", "Host: a.test\r\nContent-Length: 5\r\nContent-Length: 6", "hello!"),
+        ("the same length twice", "Host: a.test\r\nContent-Length: 5\r\nContent-Length: 5", "hello"),
+        ("a list of lengths", "Host: a.test\r\nContent-Length: 5, 5", "hello"),
+        ("a signed length", "Host: a.test\r\nContent-Length: +5", "hello"),
+        ("an unknown coding", "Host: a.test\r\nTransfer-Encoding: chunkedd", "5\r\nhello\r\n0\r\n\r\n"),
+    ];
+    for (what, fields, body) in cases {
+        let request = format!("POST /x HTTP/1.1\r\n{fields}\r\nConnection: close\r\n\r\n{body}");
+        let answer = wire::ask(gateway.address("http"), request.as_bytes()).await;
+        let answer = answer.unwrap_or_else(|| panic!("{what}: closed without an answer"));
+        assert!(matches!(answer.status, 400 | 501), "{what}: {answer:?}");
+        assert_eq!(echo.count(), 0, "{what}: it reached the upstream");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_forwarded_for_does_not_change_who_the_client_is() {
+    let echo = Echo::start().await;
+    let gateway = limited_gateway(&echo, "3/min", "none").await;
+    // Every request claims another address; the limit counts the one they all come from.
+    for index in 0..4 {
+        let forged = client::plain().get(gateway.url("/x")).header("X-Forwarded-For", format!("203.0.113.{index}"));
+        let answer = client::send(forged).await;
+        if index < 3 {
+            answer.expect_status(200);
+        } else {
+            assert_eq!(answer.expect_problem(429, "rate_limited")["policy"], "per_ip");
+        }
+    }
+    let addresses: Vec<String> = echo.seen().iter().map(|seen| seen.values("x-forwarded-for").join("|")).collect();
+    assert_eq!(addresses, ["127.0.0.1"; 3], "what the client claims is replaced, not completed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_trusted_proxy_the_rightmost_stranger_is_the_client() {
+    let echo = Echo::start().await;
+    let gateway = limited_gateway(&echo, "2/min", "none").await;
+    let proxy = client::plain_from(9);
+    // What the proxy appended counts, what stood before it may be made up; the proxy's own address is skipped.
+    let cases = [
+        ("203.0.113.7, 198.51.100.4", "198.51.100.4", 200),
+        ("192.0.2.1, 198.51.100.4, 127.0.0.9", "198.51.100.4", 200),
+        ("198.51.100.4", "198.51.100.4", 429),
+        ("198.51.100.5", "198.51.100.5", 200),
+        ("2001:db8::5", "2001:db8::5", 200),
+    ];
+    for (index, (forwarded, client, status)) in cases.into_iter().enumerate() {
+        let path = format!("/case/{index}");
+        let request = proxy.get(gateway.url(&path)).header("X-Forwarded-For", forwarded);
+        client::send(request).await.expect_status(status);
+        let line = gateway.access_log(&format!("case {index}"), |line| line["path"] == path.as_str()).await;
+        assert_eq!(line["client"], client, "{forwarded}");
+        if status == 200 {
+            let told = echo.last().values("x-forwarded-for").join(", ");
+            assert!(told.contains(client), "{forwarded}: the upstream is told {told:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_limit_by_address_comes_before_authentication() {
+    let echo = Echo::start().await;
+    let gateway = limited_gateway(&echo, "3/min", "[tokens]").await;
+    // Guessing tokens is limited as well: the fourth guess is not even looked at.
+    for guess in 0..4 {
+        let answer = client::send(client::plain().get(gateway.url("/x")).bearer_auth(format!("guess-{guess}"))).await;
+        if guess < 3 {
+            answer.expect_problem(401, "token_malformed");
+        } else {
+            answer.expect_problem(429, "rate_limited");
+        }
+    }
+    assert_eq!(echo.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_over_the_limit_is_refused_announced_or_not() {
+    const BODY_MAX: usize = 1024;
+    let echo = Echo::start().await;
+    let upstream = upstream(&Pool::of(&[echo.address()]));
+    let routes = "routes:\n  - { id: small, path: /*, auth: none, body_max: 1KiB, to: api }\n";
+    let gateway = Gateway::plain(&format!("{HEAD}{HTTP}{upstream}{routes}")).await;
+    let post = || client::plain().post(gateway.url("/x"));
+    client::send(post().body(vec![b'x'; BODY_MAX])).await.expect_status(200);
+    let before = echo.count();
+    client::send(post().body(vec![b'x'; BODY_MAX + 1])).await.expect_problem(413, "body_too_large");
+    let pieces = (0..4).map(|_| Ok::<Bytes, std::io::Error>(Bytes::from(vec![b'x'; BODY_MAX])));
+    let streamed = reqwest::Body::wrap_stream(futures::stream::iter(pieces));
+    client::send(post().body(streamed)).await.expect_problem(413, "body_too_large");
+    assert_eq!(echo.count(), before, "no upstream has taken such a body for complete");
+}
+
+/// A gateway whose one route counts by address.
+async fn limited_gateway(echo: &Echo, rate: &str, auth: &str) -> Gateway {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let tokens = scheme("ES256", &KEYS.jwks_file(folder.path()));
+    let upstream = upstream(&Pool::of(&[echo.address()]));
+    let settings = format!(
+        "{HEAD}{HTTP}{upstream}auth:\n  tokens: {tokens}\n\
+         limits:\n  per_ip: {{ by: client.ip, rate: {rate} }}\n\
+         routes:\n  - {{ id: all, path: /*, auth: {auth}, limits: [per_ip], to: api }}\n"
+    );
+    Gateway::plain(&settings).await
+}

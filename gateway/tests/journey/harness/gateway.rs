@@ -1,0 +1,106 @@
+//! Gateway: the real program on free ports.
+//!
+//! For: every journey test. May touch: the gateway's binary, a temporary folder.
+//! Promises: `start` returns once the gateway listens. Read next: `settings.rs`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::client::{self, Answer};
+use super::install_crypto;
+use super::process::{Ended, Program};
+
+/// A running gateway.
+pub struct Gateway {
+    program: Program,
+    admin: SocketAddr,
+    listeners: Vec<(String, SocketAddr)>,
+    /// Holds the settings; removed with the gateway.
+    _folder: TempDir,
+}
+
+impl Gateway {
+    /// Starts the gateway with these settings and waits until the named listeners listen.
+    pub async fn start(settings: &str, listeners: &[&str]) -> Self {
+        install_crypto();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = write_settings(folder.path(), settings);
+        let mut program = Program::start("gateway", command("run", &file), "");
+        let admin = program.listening("admin").await;
+        let mut bound = Vec::with_capacity(listeners.len());
+        for listener in listeners {
+            bound.push(((*listener).to_owned(), program.listening(listener).await));
+        }
+        Self { program, admin, listeners: bound, _folder: folder }
+    }
+
+    /// Starts a gateway whose only listener is plain HTTP.
+    pub async fn plain(settings: &str) -> Self {
+        Self::start(settings, &["http"]).await
+    }
+
+    /// Where a listener listens.
+    pub fn address(&self, listener: &str) -> SocketAddr {
+        let found = self.listeners.iter().find(|(name, _)| name == listener);
+        found.unwrap_or_else(|| panic!("the test did not ask for a listener {listener:?}")).1
+    }
+
+    /// The address of a path on the plain listener.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address("http"))
+    }
+
+    /// Asks the admin listener.
+    pub async fn admin(&self, path: &str) -> Answer {
+        client::send(client::plain().get(format!("http://{}{path}", self.admin))).await
+    }
+
+    /// The access log's line that `wanted` accepts, as soon as it is written.
+    pub async fn access_log(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.program.stdout_entry(&format!("the access log has {what}"), wanted).await
+    }
+
+    /// Every line of the access log so far.
+    pub fn access_log_so_far(&self) -> Vec<Value> {
+        self.program.stdout_entries()
+    }
+
+    /// What it has said so far in its own log.
+    pub fn said(&self) -> String {
+        self.program.said()
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        self.program.terminate();
+    }
+
+    /// Waits for it to end by itself.
+    pub async fn ended(self, limit: Duration) -> Ended {
+        self.program.ended(limit).await
+    }
+}
+
+/// The gateway's binary.
+pub fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_gateway"))
+}
+
+/// A command of the gateway on a file of settings.
+pub fn command(name: &str, file: &Path) -> Command {
+    let mut command = Command::new(binary());
+    command.arg(name).arg("-c").arg(file);
+    command
+}
+
+/// Writes settings to `gateway.yaml` in a folder.
+pub fn write_settings(folder: &Path, settings: &str) -> PathBuf {
+    let file = folder.join("gateway.yaml");
+    std::fs::write(&file, settings).expect("a temporary folder can be written");
+    file
+}

@@ -1,0 +1,33 @@
+//! Harness: what a journey test needs around the gateway.
+//!
+//! For: starting the real programs on free ports, upstreams that report or misbehave, an issuer and a certificate
+//! authority of the test's own, and clients that send exactly the bytes they are told to.
+//! May touch: the loopback interface, temporary folders, processes it started itself.
+//! Promises: whatever a test started ends with the test; nothing is waited for without a deadline, and a failure
+//! shows what the programs said. Read next: `gateway.rs`, then any room in the folder above.
+
+pub mod backend;
+pub mod client;
+pub mod gateway;
+pub mod issuer;
+pub mod pki;
+pub mod process;
+pub mod server;
+pub mod settings;
+pub mod tls;
+pub mod upstream;
+pub mod wait;
+pub mod wire;
+
+use std::sync::Once;
+
+/// Chooses the TLS library's cryptography for this process. Both of its providers are linked in, so it would panic
+/// rather than guess.
+pub fn install_crypto() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        rustls::crypto::aws_lc_rs::default_provider()
+            .install_default()
+            .expect("nobody else in this process chooses a provider");
+    });
+}

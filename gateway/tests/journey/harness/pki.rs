@@ -1,0 +1,55 @@
+//! PKI: a certificate authority that lives as long as the test.
+//!
+//! For: TLS without the system's certificates. May touch: the folder it is given.
+//! Promises: keys are P-256, nothing it signed is trusted outside the test. Read next: `tls.rs`.
+
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rustls::RootCertStore;
+
+/// The authority.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// Makes a new one.
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "Journey test authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let key = KeyPair::generate().expect("a P-256 key");
+        Self { issuer: CertifiedIssuer::self_signed(params, key).expect("a certificate of our own") }
+    }
+
+    /// Issues a certificate for one DNS name, writes it and its key to `folder`, and returns the two as the gateway's
+    /// settings name them: a YAML flow mapping.
+    pub fn issue(&self, folder: &Path, name: &str) -> String {
+        let key = KeyPair::generate().expect("a P-256 key");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a DNS name");
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &self.issuer).expect("the authority signs");
+        let write = |extension: &str, text: String| {
+            let file = folder.join(format!("{name}.{extension}"));
+            std::fs::write(&file, text).expect("a temporary folder can be written");
+            file.display().to_string()
+        };
+        let cert = write("crt", certificate.pem());
+        let key = write("key", key.serialize_pem());
+        format!("{{ cert: \"{cert}\", key: \"{key}\" }}")
+    }
+
+    /// Its own certificate, as PEM.
+    pub fn certificate_pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A store that trusts it and nobody else.
+    pub fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).expect("our own certificate is sound");
+        roots
+    }
+}

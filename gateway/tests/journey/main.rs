@@ -1,0 +1,21 @@
+//! Journey: what the gateway promises, shown on the real program.
+//!
+//! For: one test, or one table, a promise; files are named as the rooms of `gateway/src` that keep it, and `whole.rs`
+//! walks the whole way with the real backend. May touch: loopback sockets, temporary folders, processes it started.
+//! Promises: bounded load, no wait without a deadline, nothing left behind.
+//! Read next: `harness/mod.rs`, then `route.rs` for a table and `whole.rs` for a story.
+
+#![allow(unreachable_pub, clippy::expect_used, clippy::panic, reason = "a test says what it expects by failing")]
+#![allow(clippy::too_many_lines, reason = "a table of cases is read as one thing")]
+
+mod admission;
+mod auth;
+mod budget;
+mod config;
+mod dispatch;
+mod harness;
+mod identity;
+mod listen;
+mod route;
+mod shutdown;
+mod whole;
