@@ -1,1 +1,184 @@
-fn main() {}
+//! The `backend` program: flags → configuration → `app`.
+//!
+//! For: the command line. May touch: `app`, `config`, standard input and output.
+//! Promises: a bad configuration prints every mistake and exits 64; any other failure prints its causes and exits 1.
+//! Read next: `app.rs`.
+
+use std::error::Error;
+use std::io::BufRead as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use backend::app;
+use backend::config::{self, Config};
+use clap::{Args, Parser, Subcommand};
+use common::access::Role;
+use common::secret::{Secret, SecretRef};
+use common::telemetry::{self, LogGuard};
+
+/// The exit code of a wrong command or configuration: EX_USAGE of sysexits.h.
+const EXIT_USAGE: u8 = 64;
+
+/// The longest password read from standard input, in bytes: longer ones are refused anyway.
+const PASSWORD_BYTES_MAX: u64 = 4 * 1024;
+
+/// The API behind the gateway: users, keys, tokens, and answers by language models.
+#[derive(Parser)]
+#[command(name = "backend", version, disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve everything in one process.
+    All(ConfigFlag),
+    /// Serve the API.
+    Api(ConfigFlag),
+    /// Bring the database up to date.
+    Migrate(ConfigFlag),
+    /// Check the configuration, and tell every mistake in it.
+    Check(ConfigFlag),
+    /// Manage users.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Print every key of the configuration as Markdown.
+    Manual,
+}
+
+#[derive(Subcommand)]
+enum UserCommand {
+    /// Make a user. The password is the first line of standard input.
+    Add(UserAdd),
+}
+
+#[derive(Args)]
+struct ConfigFlag {
+    /// The configuration.
+    #[arg(short, long, default_value = "conf/backend.yaml", value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Args)]
+struct UserAdd {
+    #[command(flatten)]
+    config: ConfigFlag,
+    /// The user's name.
+    #[arg(long)]
+    name: String,
+    /// What the user is: admin, developer, user or readonly.
+    #[arg(long)]
+    role: Role,
+    /// Where the password is kept, as env:NAME or file:PATH, instead of standard input.
+    #[arg(long, value_name = "REFERENCE")]
+    password_ref: Option<String>,
+}
+
+/// What ends the program, and how.
+enum Failure {
+    /// The configuration or the command is wrong.
+    Usage(String),
+    /// Something did not work.
+    Broken(String),
+}
+
+fn main() -> ExitCode {
+    // Two TLS providers may be linked; rustls refuses to guess, so the first line of every program says which.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        eprintln!("backend: another TLS provider was installed before ours");
+        return ExitCode::FAILURE;
+    }
+    match run(CommandLine::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(text)) => {
+            eprintln!("{text}");
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(Failure::Broken(text)) => {
+            eprintln!("backend: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::All(flag) | Command::Api(flag) => {
+            let config = load(&flag.config)?;
+            let _log_guard = start_log(&config)?;
+            in_runtime(app::run(config))?.map_err(broken)
+        }
+        Command::Migrate(flag) => {
+            let config = load(&flag.config)?;
+            let _log_guard = start_log(&config)?;
+            in_runtime(app::migrate(&config))?.map_err(broken)
+        }
+        Command::Check(flag) => {
+            let config = load(&flag.config)?;
+            let _log_guard = start_log(&config)?;
+            app::check(&config).map_err(|error| Failure::Usage(chain(&error)))?;
+            println!("{}: sound", flag.config.display());
+            Ok(())
+        }
+        Command::User(UserCommand::Add(add)) => user_add(&add),
+        Command::Manual => {
+            print!("{}", config::manual());
+            Ok(())
+        }
+    }
+}
+
+fn user_add(add: &UserAdd) -> Result<(), Failure> {
+    let config = load(&add.config.config)?;
+    let _log_guard = start_log(&config)?;
+    let password = match &add.password_ref {
+        Some(reference) => SecretRef::parse(reference)
+            .and_then(|reference| reference.resolve())
+            .map_err(|error| Failure::Usage(format!("--password-ref: {}", chain(&error))))?,
+        None => read_password()?,
+    };
+    let user = in_runtime(app::user_add(&config, &add.name, password, add.role))?.map_err(broken)?;
+    println!("{} {} {}", user.id, user.name, user.role);
+    Ok(())
+}
+
+fn read_password() -> Result<Secret, Failure> {
+    let mut line = String::new();
+    let input = std::io::stdin().lock();
+    let mut bounded = std::io::BufReader::new(std::io::Read::take(input, PASSWORD_BYTES_MAX));
+    bounded.read_line(&mut line).map_err(|error| Failure::Broken(format!("cannot read the password: {error}")))?;
+    Ok(Secret::new(line.trim_end_matches(['\n', '\r']).to_owned()))
+}
+
+fn load(path: &Path) -> Result<Config, Failure> {
+    config::load(path).map_err(|report| Failure::Usage(report.to_string()))
+}
+
+fn start_log(config: &Config) -> Result<LogGuard, Failure> {
+    telemetry::init(&config.log.filter, config.log.format).map_err(|error| Failure::Usage(chain(&error)))
+}
+
+fn in_runtime<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Broken(format!("cannot start: {error}")))?;
+    Ok(runtime.block_on(work))
+}
+
+fn broken(error: app::StartError) -> Failure {
+    Failure::Broken(chain(&error))
+}
+
+/// The error and everything that led to it, on one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

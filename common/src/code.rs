@@ -98,8 +98,12 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405, "The method is not allowed here";
     /// The change collides with the present state, such as a name that is taken.
     Conflict = "conflict", 409, "The change collides with the present state";
+    /// The client took too long to send its request.
+    RequestTimeout = "request_timeout", 408, "The request took too long";
     /// The body is larger than the route takes.
     BodyTooLarge = "body_too_large", 413, "The body is too large";
+    /// The request target is longer than this server takes.
+    TargetTooLong = "target_too_long", 414, "The request target is too long";
     /// The body is not of a media type that the resource takes.
     MediaTypeUnsupported = "media_type_unsupported", 415, "The media type is not supported";
     /// The host of the request is not the one the connection was opened for, and the certificate does not cover it (RFC 9110 §15.5.20).
@@ -112,13 +116,13 @@ codes! {
     HeadersTooLarge = "headers_too_large", 431, "The header section is too large";
     /// Something failed inside; the log has it under the request id.
     InternalError = "internal_error", 500, "Internal error";
-    /// The upstream refused the connection or broke it before it answered.
+    /// The upstream broke the connection before its answer was complete.
     UpstreamFailed = "upstream_failed", 502, "The upstream failed";
     /// The upstream's answer breaks HTTP.
     UpstreamProtocol = "upstream_protocol", 502, "The upstream's answer is malformed";
     /// The model's server failed or answered nonsense.
     ModelFailed = "model_failed", 502, "The model failed";
-    /// No endpoint of the upstream is fit to be asked.
+    /// No endpoint of the upstream is fit to be asked, or none took the connection.
     UpstreamUnavailable = "upstream_unavailable", 503, "The upstream is unavailable";
     /// The key set of the issuer was never fetched, so no token can be checked. That is our fault, not the token's.
     KeySetUnavailable = "key_set_unavailable", 503, "Tokens cannot be checked now";

@@ -7,7 +7,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+
+/// Lines that may wait for the writer.
+const QUEUE_LINES_MAX: usize = 16 * 1024;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,17 +73,40 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Sets up the process's log. `filter` is in `tracing`'s directive syntax, such as `info,pingora_core=off`.
+/// Whether a filter is one that `init` takes.
+///
+/// # Errors
+/// When it does not parse.
+pub fn check_filter(filter: &str) -> Result<(), LogSetupError> {
+    parse_filter(filter).map(drop)
+}
+
+fn parse_filter(filter: &str) -> Result<EnvFilter, LogSetupError> {
+    EnvFilter::try_new(filter).map_err(|source| LogSetupError::Filter { filter: filter.to_owned(), source })
+}
+
+/// Keeps the log's writer alive. Dropping it writes what is left; hold it until the process ends.
+#[must_use]
+#[derive(Debug)]
+pub struct LogGuard(#[expect(dead_code, reason = "held for its drop")] WorkerGuard);
+
+/// Sets up the process's log. `filter` is in `tracing`'s directive syntax, such as `info,pingora_core=off`. Lines are
+/// written by a thread of their own: when nobody reads standard error, lines are lost and the program goes on.
 ///
 /// # Errors
 /// When the filter does not parse, or a log was set up before.
-pub fn init(filter: &str, format: LogFormat) -> Result<(), LogSetupError> {
-    let parsed =
-        EnvFilter::try_new(filter).map_err(|source| LogSetupError::Filter { filter: filter.to_owned(), source })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
+pub fn init(filter: &str, format: LogFormat) -> Result<LogGuard, LogSetupError> {
+    let parsed = parse_filter(filter)?;
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUE_LINES_MAX)
+        .lossy(true)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(writer);
     match format {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
-        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Text => builder.with_target(false).with_ansi(false).try_init(),
     }
-    .map_err(LogSetupError::Twice)
+    .map_err(LogSetupError::Twice)?;
+    Ok(LogGuard(guard))
 }

@@ -38,6 +38,9 @@ use crate::snapshot::Snapshot;
 /// request that was already on its way is answered rather than cut.
 const IDLE_LINGER: Duration = Duration::from_millis(400);
 
+/// After the last request, how long the access log may take to write its last lines.
+const LOG_LINGER: Duration = Duration::from_secs(1);
+
 /// Idle connections to upstreams that are kept, over all workers.
 const UPSTREAM_IDLE_CONNECTIONS_MAX: usize = 4096;
 
@@ -135,7 +138,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         LogLines::Json => LogFormat::Json,
         LogLines::Text => LogFormat::Text,
     };
-    common::telemetry::init(&format!("{QUIET},{}", config.log.filter), format)?;
+    let _log_guard = common::telemetry::init(&format!("{QUIET},{}", config.log.filter.value), format)?;
     let workers = match config.server.workers {
         Workers::Auto => std::thread::available_parallelism()?.get(),
         Workers::Exactly(count) => count.into(),
@@ -150,8 +153,8 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     let ended = runtime.block_on(serve(path, &config, &metrics, log));
     // Whatever still runs is cut here; the writer ends when the last task has let go of the log.
     runtime.shutdown_timeout(Duration::from_millis(200));
-    if writer.join().is_err() {
-        tracing::error!("the access log's writer panicked");
+    if !writer.finish(LOG_LINGER) {
+        tracing::warn!("standard output is not read; the last access log lines are lost");
     }
     ended
 }
@@ -174,7 +177,8 @@ async fn serve(path: &Path, config: &Config, metrics: &Arc<Metrics>, log: Access
             Admin { snapshot, metrics: Arc::clone(metrics), draining: draining.clone() },
         ));
     }
-    let door = Arc::new(Door::new(door_limits(&config.server), draining, Arc::clone(metrics)));
+    let addresses = snapshot.load().plan.addresses.clone();
+    let door = Arc::new(Door::new(door_limits(&config.server), addresses, draining, Arc::clone(metrics)));
     let proxies = open(&door, listeners, &config.server, &snapshot, &log)?;
     drop(log);
     tokio::select! {
@@ -270,15 +274,20 @@ fn http_client() -> Result<reqwest::Client, reqwest::Error> {
 }
 
 fn bind_all(config: &Config, acceptors: Acceptors) -> Result<Vec<Bound>, RunError> {
-    let bound = config.listeners.iter().zip(acceptors).map(|(listener, tls)| {
-        let redirect_port = match listener.kind {
-            ListenerKind::RedirectToHttps { port } => Some(port),
-            ListenerKind::Plain | ListenerKind::Tls { .. } => None,
-        };
+    let mut bound = Vec::with_capacity(config.listeners.len());
+    for (listener, tls) in config.listeners.iter().zip(acceptors) {
         let socket = bind(&listener.name, listener.bind)?;
-        Ok(Bound { name: Arc::clone(&listener.name), socket, tls, redirect_port })
-    });
-    bound.collect()
+        bound.push(Bound { name: Arc::clone(&listener.name), socket, tls, redirect_port: None });
+    }
+    // Ports that the system chose are known only now.
+    let tls = bound.iter().find(|listener| listener.tls.is_some()).map(|listener| listener.socket.local_addr());
+    let tls_port = tls.transpose()?.map(|address| address.port());
+    for (listener, bound) in config.listeners.iter().zip(&mut bound) {
+        if let ListenerKind::RedirectToHttps { port } = listener.kind {
+            bound.redirect_port = port.or(tls_port);
+        }
+    }
+    Ok(bound)
 }
 
 fn bind(listener: &str, address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -287,7 +296,7 @@ fn bind(listener: &str, address: SocketAddr) -> Result<TcpListener, RunError> {
 
 fn door_limits(server: &Server) -> DoorLimits {
     DoorLimits {
-        connections_max: server.max_connections,
+        connections_max: server.max_connections as usize,
         connections_per_address_max: server.max_connections_per_address as usize,
         handshake_timeout: server.handshake_timeout.duration(),
     }

@@ -12,12 +12,13 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::clock::{Clock as _, SystemClock};
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, LOCATION};
-use http::{HeaderName, HeaderValue, Method, Version};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, LOCATION, TRANSFER_ENCODING};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
 use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorType, OrErr as _, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::base::failure::Failure;
@@ -35,8 +36,10 @@ use crate::stages::verdict::Verdict;
 use crate::stages::{self, dispatch, egress, finish};
 use crate::upstream::peer::failure_of;
 
-/// How long to read what is left of a request's body after it was answered, so that the connection can be used again.
+/// How long, and how much, to read of what is left of a request's body after it was refused, so that the connection can be
+/// used again.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+const DRAIN_BYTES_MAX: u64 = 256 * 1024;
 
 /// What Pingora calls.
 pub(crate) struct Gateway {
@@ -84,10 +87,7 @@ impl ProxyHttp for Gateway {
         }
         let admitted = stages::admit(head_of(session), &journey.snapshot.plan, &mut journey.context).await;
         match admitted {
-            Ok(target) => match set_target(session, target.rewritten) {
-                Ok(()) => Ok(false),
-                Err(error) => Err(error),
-            },
+            Ok(rewritten) => set_target(session, rewritten).map(|()| false),
             Err(refusal) => {
                 refuse(session, &mut journey.context, &refusal).await?;
                 Ok(true)
@@ -117,6 +117,21 @@ impl ProxyHttp for Gateway {
         error
     }
 
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::fd::RawFd,
+        _digest: Option<&Digest>,
+        journey: &mut Journey,
+    ) -> Result<()> {
+        if let Some(ticket) = &journey.context.dispatch.ticket {
+            ticket.endpoint.health.connected();
+        }
+        Ok(())
+    }
+
     async fn upstream_request_filter(
         &self,
         session: &mut Session,
@@ -129,13 +144,17 @@ impl ProxyHttp for Gateway {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         _end: bool,
         journey: &mut Journey,
     ) -> Result<()> {
         let Journey { context, .. } = journey;
         let (Some(body), Some(route)) = (body, &context.route) else { return Ok(()) };
+        // Frames of an upgraded connection are no body.
+        if session.was_upgraded() {
+            return Ok(());
+        }
         match dispatch::body::count(route, &mut context.dispatch, body.len()) {
             Ok(()) => Ok(()),
             Err(refusal) => Err(stop(context, refusal)),
@@ -154,15 +173,20 @@ impl ProxyHttp for Gateway {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         answer: &mut ResponseHeader,
         journey: &mut Journey,
     ) -> Result<()> {
+        // An HTTP/1.0 client knows no chunks (RFC 9112 §6.1): its answer ends with the connection.
+        if session.req_header().version < Version::HTTP_11 && answer.headers.contains_key(TRANSFER_ENCODING) {
+            answer.remove_header(&TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
         // The version is that of each connection (RFC 9110 §2.5); an HTTP/1.0 server must not talk the client down.
         answer.set_version(Version::HTTP_11);
-        let switching = answer.status == http::StatusCode::SWITCHING_PROTOCOLS;
-        let fields = answer.headers.clone();
-        egress::headers::rewrite(&fields, switching, &journey.context.request_id, &mut Fields(answer));
+        let switching = answer.status == StatusCode::SWITCHING_PROTOCOLS;
+        let unwanted = egress::headers::unwanted(&answer.headers, switching);
+        egress::headers::rewrite(&unwanted, &journey.context.request_id, &mut Fields(answer));
         Ok(())
     }
 
@@ -176,10 +200,11 @@ impl ProxyHttp for Gateway {
     ) -> Box<Error> {
         // Pingora panics on an error whose retry was left undecided, so its own opinion is settled first.
         error.retry.decide_reuse(connection_reused);
-        let progress = if session.response_written().is_some() {
-            Progress::Answering
-        } else {
-            Progress::Sent { body_kept: !session.as_ref().retry_buffer_truncated() }
+        let progress = match answered(session) {
+            Some(_) => Progress::Answering,
+            None => {
+                Progress::Sent { body_kept: !session.as_ref().retry_buffer_truncated(), reused: connection_reused }
+            }
         };
         let again = retry(session, journey, &error, progress);
         error.set_retry(again);
@@ -197,7 +222,7 @@ impl ProxyHttp for Gateway {
         }
         session.set_keepalive(None);
         match refusal {
-            Some(refusal) if session.response_written().is_none() => {
+            Some(refusal) if answered(session).is_none() => {
                 let error_code = refusal.code.status();
                 if let Err(error) = refuse(session, context, &refusal).await {
                     tracing::debug!(%error, "the client left before it was told");
@@ -213,7 +238,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, journey: &mut Journey) {
         let ending = ending_of(session);
-        finish::report::report(&journey.snapshot.plan, &self.log, &mut journey.context, ending);
+        finish::report::report(&journey.snapshot.plan, &self.log, &mut journey.context, &ending);
     }
 
     /// The access log has the request, and `fail_to_proxy` has told of the cause.
@@ -222,12 +247,18 @@ impl ProxyHttp for Gateway {
     }
 }
 
+/// The final answer, once its head went out. An informational one such as 100 is none (RFC 9110 §15.2).
+fn answered(session: &Session) -> Option<&ResponseHeader> {
+    let head = session.response_written()?;
+    (!head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS).then_some(head)
+}
+
 /// Asks `dispatch` whether to try again.
-fn retry(session: &Session, journey: &Journey, error: &Error, progress: Progress) -> bool {
-    let context = &journey.context;
+fn retry(session: &Session, journey: &mut Journey, error: &Error, progress: Progress) -> bool {
+    let context = &mut journey.context;
     let Some(route) = &context.route else { return false };
     let method = &session.req_header().method;
-    dispatch::retry::decide(route, &context.dispatch, method, failure_of(error), progress)
+    dispatch::retry::decide(route, &mut context.dispatch, method, failure_of(error), progress)
 }
 
 /// Leaves a refusal for `fail_to_proxy`, where Pingora takes every error.
@@ -249,35 +280,51 @@ fn head_of(session: &Session) -> Head<'_> {
     Head {
         method: &request.method,
         path,
+        target_bytes: request.raw_path().len(),
         authority: request.uri.authority().map(http::uri::Authority::as_str),
         headers: &request.headers,
         // Only sockets of other families have no address, and we listen on none.
         peer: peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         encrypted: digest.is_some_and(|digest| digest.ssl_digest.is_some()),
+        http2: session.is_http2(),
     }
 }
 
 /// Makes the upstream see the very path that was matched and authorised.
 fn set_target(session: &mut Session, rewritten: Option<Vec<u8>>) -> Result<()> {
     let request = session.req_header_mut();
-    let absolute = request.version < Version::HTTP_2 && request.uri.authority().is_some();
+    let raw = request.raw_path();
+    let absolute = raw.first() != Some(&b'/');
+    let query = raw.iter().position(|byte| *byte == b'?').map(|start| raw[start..].to_vec());
     let mut target = match rewritten {
         Some(path) => path,
         None if absolute => request.uri.path().as_bytes().to_vec(),
         None => return Ok(()),
     };
-    if let Some(query) = request.uri.query() {
-        target.push(b'?');
-        target.extend_from_slice(query.as_bytes());
+    target.extend(query.unwrap_or_default());
+    // HTTP/2 keeps its host in the URI, which a new path alone would wipe out.
+    let (scheme, authority) = (request.uri.scheme().cloned(), request.uri.authority().cloned());
+    request.set_raw_path(&target)?;
+    if request.version == Version::HTTP_2 {
+        let mut parts = request.uri.clone().into_parts();
+        (parts.scheme, parts.authority) = (scheme, authority);
+        request.set_uri(Uri::from_parts(parts).or_err(ErrorType::InternalError, "a target in normal form")?);
     }
-    request.set_raw_path(&target)
+    Ok(())
 }
 
-/// Writes a refusal. The connection stays usable unless the client still holds back a body.
+/// Writes a refusal. The connection can be used again when what is left of the request's body is small enough to be read
+/// and thrown away; a client that waits to be asked for its body (`Expect`) is told by the end of the connection.
 async fn refuse(session: &mut Session, context: &mut Context, refusal: &Refusal) -> Result<()> {
     context.note_refusal(refusal);
-    if session.req_header().headers.contains_key(EXPECT) {
+    let headers = &session.req_header().headers;
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if headers.contains_key(EXPECT) {
         session.set_keepalive(None);
+    } else if announced.is_some_and(|bytes| bytes <= DRAIN_BYTES_MAX)
+        && let ServerSession::H1(http1) = session.as_mut()
+    {
+        http1.set_close_on_response_before_downstream_finish(false);
     }
     let path = session.req_header().uri.path().to_owned();
     let about = About {
@@ -286,7 +333,7 @@ async fn refuse(session: &mut Session, context: &mut Context, refusal: &Refusal)
         route: context.route.as_ref().map(|route| &*route.id),
     };
     let reply = reply::reply(refusal, about);
-    write(session, reply).await
+    write(session, reply).await.map_err(Error::into_down)
 }
 
 /// Sends a plain client to the same URL with `https`. 308 keeps method and body (RFC 9110 §15.4.9).
@@ -327,15 +374,15 @@ async fn write(session: &mut Session, reply: Reply) -> Result<()> {
 fn ending_of(session: &Session) -> Ending<'_> {
     let request = session.req_header();
     let host = match request.uri.authority() {
-        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-        None => request.headers.get(HOST).cloned(),
+        Some(authority) => Some(authority.as_str()),
+        None => request.headers.get(HOST).and_then(|host| host.to_str().ok()),
     };
     let server: &ServerSession = session.as_ref();
     Ending {
         method: &request.method,
-        target: &request.uri,
+        path: request.uri.path(),
         host,
-        status: session.response_written().map_or(0, |answer| answer.status.as_u16()),
+        status: answered(session).map_or(0, |answer| answer.status.as_u16()),
         bytes_in: server.body_bytes_read() as u64,
         bytes_out: server.body_bytes_sent() as u64,
         protocol: if server.is_http2() { "h2" } else { "http/1.1" },

@@ -181,6 +181,7 @@ fn head_limits(server: &Server) -> HeadLimits {
     HeadLimits {
         header_bytes_max: usize::try_from(server.headers_max.bytes()).unwrap_or(usize::MAX),
         header_count_max: server.header_count_max as usize,
+        target_bytes_max: usize::try_from(server.target_max.bytes()).unwrap_or(usize::MAX),
         parameters: match server.path_parameters {
             Leniency::Refuse => Parameters::Refuse,
             Leniency::Allow => Parameters::Allow,

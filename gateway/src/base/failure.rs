@@ -11,8 +11,12 @@ pub(crate) enum Failure {
     Broken,
     /// What the server sent is not HTTP.
     Protocol,
-    /// The client left, or sent something that is not HTTP.
+    /// The client left.
     Client,
+    /// The client took too long to send its request.
+    ClientSlow,
+    /// What the client sent, after its head was read, is not HTTP.
+    ClientProtocol,
     /// We refused with this status while the request was under way, such as a body over its limit.
     Refused(u16),
     /// A fault of ours.

@@ -13,6 +13,8 @@ pub(crate) struct Head<'a> {
     pub method: &'a Method,
     /// The target's path as sent, without query.
     pub path: &'a [u8],
+    /// Length of the whole target as sent, query included.
+    pub target_bytes: usize,
     /// `:authority` of HTTP/2, or the host of an absolute target; else HTTP/1.1 carries `Host` among the headers.
     pub authority: Option<&'a str>,
     pub headers: &'a HeaderMap,
@@ -20,6 +22,8 @@ pub(crate) struct Head<'a> {
     pub peer: IpAddr,
     /// Whether the connection is TLS.
     pub encrypted: bool,
+    /// Whether the request came by HTTP/2 rather than HTTP/1.1.
+    pub http2: bool,
 }
 
 /// How often a header is there.

@@ -29,7 +29,7 @@ pub(crate) enum Advice {
     #[default]
     None,
     /// `WWW-Authenticate` (RFC 9110 §11.6.1).
-    Authenticate(Challenge),
+    Authenticate(Vec<Challenge>),
     /// `Allow` (RFC 9110 §10.2.1).
     Allow(Vec<Method>),
     /// `Retry-After` (RFC 9110 §10.2.3); rounded up to whole seconds when it is written.

@@ -57,7 +57,11 @@ pub(crate) fn reply(refusal: &Refusal, about: About<'_>) -> Reply {
 fn advise(headers: &mut Vec<(HeaderName, HeaderValue)>, refusal: &Refusal) {
     match &refusal.advice {
         Advice::None => {}
-        Advice::Authenticate(challenge) => push(headers, WWW_AUTHENTICATE, &authenticate(*challenge, refusal.code)),
+        Advice::Authenticate(challenges) => {
+            for challenge in challenges {
+                push(headers, WWW_AUTHENTICATE, &authenticate(*challenge, refusal.code));
+            }
+        }
         Advice::Allow(methods) => {
             let list = methods.iter().map(http::Method::as_str).collect::<Vec<_>>().join(", ");
             push(headers, ALLOW, &list);
@@ -145,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_missing_token_is_challenged_without_an_error_code() {
-        let refusal = Refusal::new(Code::TokenMissing).advice(Advice::Authenticate(Challenge::Bearer));
+        let refusal = Refusal::new(Code::TokenMissing).advice(Advice::Authenticate(vec![Challenge::Bearer]));
         let reply = reply(&refusal, About { request_id: "r-1", path: "/x", route: None });
         assert_eq!(header(&reply, "www-authenticate").as_deref(), Some("Bearer realm=\"capibara6\""));
     }

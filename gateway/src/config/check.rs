@@ -22,6 +22,9 @@ use super::values::{Address, HostPattern, PathPattern, RouteAuth};
 #[expect(clippy::unnecessary_wraps, reason = "`settings::load` takes checks that may end without a value")]
 pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     check_version(&file, decoder);
+    if let Err(error) = common::telemetry::check_filter(&file.log.filter.value) {
+        decoder.mistake_at(&file.log.filter, error.to_string());
+    }
     let names = Names::of(&file);
     let listeners = check_listeners(&file.listeners, decoder);
     let upstreams = file.upstreams.items.into_iter().filter_map(|item| check_upstream(item, decoder)).collect();
@@ -84,8 +87,7 @@ fn check_listeners(named: &Named<listeners::Listener>, decoder: &mut Decoder) ->
             decoder.mistake(common::settings::Position::START, advice);
         });
     }
-    let https_port =
-        named.items.iter().find(|(_, listener)| listener.tls.is_some()).map(|(_, l)| l.bind.value.0.port());
+    let has_tls = named.items.iter().any(|(_, listener)| listener.tls.is_some());
     let mut taken: HashMap<SocketAddr, &str> = HashMap::new();
     let mut checked = Vec::with_capacity(named.items.len());
     for (name, listener) in &named.items {
@@ -94,31 +96,26 @@ fn check_listeners(named: &Named<listeners::Listener>, decoder: &mut Decoder) ->
         if let Some(other) = (bind.port() != 0).then(|| taken.insert(bind, &name.value)).flatten() {
             decoder.mistake_at(&listener.bind, format!("{bind} is taken by listener {other:?}"));
         }
-        if let Some(kind) = listener_kind(listener, https_port, decoder) {
+        if let Some(kind) = listener_kind(listener, has_tls, decoder) {
             checked.push(Listener { name: name.value.as_str().into(), bind, kind });
         }
     }
     checked
 }
 
-fn listener_kind(
-    listener: &listeners::Listener,
-    https_port: Option<u16>,
-    decoder: &mut Decoder,
-) -> Option<ListenerKind> {
+fn listener_kind(listener: &listeners::Listener, has_tls: bool, decoder: &mut Decoder) -> Option<ListenerKind> {
     match (&listener.tls, &listener.redirect) {
         (None, None) => Some(ListenerKind::Plain),
         (Some(_), Some(redirect)) => {
             decoder.mistake_at(redirect, "a TLS listener cannot redirect to https; drop redirect or tls");
             None
         }
-        (None, Some(redirect)) => match https_port {
-            Some(port) => Some(ListenerKind::RedirectToHttps { port }),
-            None => {
-                decoder.mistake_at(redirect, "there is no TLS listener to redirect to");
-                None
+        (None, Some(redirect)) => {
+            if !has_tls && listener.redirect_port.is_none() {
+                decoder.mistake_at(redirect, "there is no TLS listener to redirect to; name a redirect_port");
             }
-        },
+            Some(ListenerKind::RedirectToHttps { port: listener.redirect_port })
+        }
         (Some(tls), None) => {
             if tls.certificates.is_empty() {
                 decoder.mistake_at(&listener.bind, "tls.certificates is empty; a TLS listener needs one at least");

@@ -48,8 +48,8 @@ pub(crate) struct Listener {
 pub(crate) enum ListenerKind {
     /// Plain HTTP/1.1.
     Plain,
-    /// Plain, and every request is sent to `https` on this port.
-    RedirectToHttps { port: u16 },
+    /// Plain, and every request is sent to `https` on this port, or on that of the first TLS listener.
+    RedirectToHttps { port: Option<u16> },
     /// TLS with HTTP/2 and HTTP/1.1.
     Tls { certificates: Vec<CertificateFiles>, min_version: TlsVersion },
 }

@@ -44,6 +44,11 @@ pub(crate) fn write(names: Vec<String>, out: &Path) -> Result<(), DevCertError> 
 }
 
 fn write_file(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    // A new file each time: the mode of one that is there already would stay as it is.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())
 }

@@ -6,6 +6,7 @@
 //! Pingora's own listening service is not used; `docs/decisions/0001-pingora-as-a-library.md` says why.
 //! Read next: `socket.rs`.
 
+mod buffered;
 pub(crate) mod certs;
 pub(crate) mod devcert;
 pub(crate) mod socket;

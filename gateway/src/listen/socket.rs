@@ -1,9 +1,10 @@
 //! Socket: bind, accept, count, hand over, drain.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pingora::apps::ServerApp;
@@ -13,10 +14,12 @@ use pingora::protocols::l4::stream::Stream as TcpPingoraStream;
 use pingora::protocols::{GetSocketDigest as _, SocketDigest, Stream};
 use pingora_limits::inflight::Inflight;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
+use super::buffered::{Buffered, Switch};
 use crate::base::telemetry::metrics::Metrics;
+use crate::stages::admission::address::Addresses;
 
 /// Connections that may wait in the kernel before they are accepted; it caps this by `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
@@ -27,7 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bounds of the door.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DoorLimits {
-    pub connections_max: u32,
+    pub connections_max: usize,
     pub connections_per_address_max: usize,
     pub handshake_timeout: Duration,
 }
@@ -36,7 +39,12 @@ pub(crate) struct DoorLimits {
 #[derive(Debug)]
 pub(crate) struct Door {
     limits: DoorLimits,
+    addresses: Addresses,
     places: Arc<Semaphore>,
+    /// Listeners that still accept.
+    accepting: AtomicUsize,
+    /// Told whenever a connection or a listener ends.
+    ended: Notify,
     draining: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
     by_address: ByAddress,
@@ -65,31 +73,63 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Door {
-    pub(crate) fn new(limits: DoorLimits, draining: watch::Receiver<bool>, metrics: Arc<Metrics>) -> Self {
-        let places = Arc::new(Semaphore::new(limits.connections_max as usize));
-        Self { limits, places, draining, metrics, by_address: ByAddress(Inflight::new()) }
-    }
-
-    /// Accepts until the drain begins. What is in the kernel's queue by then is still served.
-    pub(crate) async fn serve<A>(self: Arc<Self>, listener: TcpListener, tls: Option<Arc<Acceptor>>, app: Arc<A>)
-    where
-        A: ServerApp + Send + Sync + 'static,
-    {
-        let mut draining = self.draining.clone();
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                accepted = listener.accept() => accepted,
-                () = drain_began(&mut draining) => return,
-            };
-            self.take_in(accepted, tls.as_ref(), &app).await;
+    pub(crate) fn new(
+        limits: DoorLimits,
+        addresses: Addresses,
+        draining: watch::Receiver<bool>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            limits,
+            addresses,
+            places: Arc::new(Semaphore::new(limits.connections_max)),
+            accepting: AtomicUsize::new(0),
+            ended: Notify::new(),
+            draining,
+            metrics,
+            by_address: ByAddress(Inflight::new()),
         }
     }
 
-    /// Waits until every connection is gone.
+    /// Accepts until the drain begins. What is in the kernel's queue by then is still taken in and served. The listener
+    /// counts from the call on, not from the first time that the future is looked at.
+    pub(crate) fn serve<A>(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: Option<Arc<Acceptor>>,
+        app: Arc<A>,
+    ) -> impl Future<Output = ()> + Send
+    where
+        A: ServerApp + Send + Sync + 'static,
+    {
+        self.accepting.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let mut draining = self.draining.clone();
+            loop {
+                let accepted = tokio::select! {
+                    biased;
+                    accepted = listener.accept() => accepted,
+                    () = drain_began(&mut draining) => break,
+                };
+                self.take_in(accepted, tls.as_ref(), &app).await;
+            }
+            drop(listener);
+            self.accepting.fetch_sub(1, Ordering::SeqCst);
+            self.ended.notify_waiters();
+        }
+    }
+
+    /// Waits until nobody accepts and every connection is gone.
     pub(crate) async fn empty(&self) {
-        // All places free means that nobody is in. The semaphore is never closed.
-        let _all = self.places.acquire_many(self.limits.connections_max).await;
+        loop {
+            // Registered before the look, so that an end in between is not missed.
+            let ended = self.ended.notified();
+            let accepting = self.accepting.load(Ordering::SeqCst) > 0;
+            if !accepting && self.places.available_permits() == self.limits.connections_max {
+                return;
+            }
+            ended.await;
+        }
     }
 
     async fn take_in<A>(
@@ -124,27 +164,29 @@ impl Door {
         peer: SocketAddr,
         tls: Option<Arc<Acceptor>>,
         app: Arc<A>,
-        _place: OwnedSemaphorePermit,
+        place: OwnedSemaphorePermit,
     ) where
         A: ServerApp + Send + Sync + 'static,
     {
-        let address: IpAddr = peer.ip().to_canonical();
-        let (_counted, open) = self.by_address.0.incr(address, 1);
-        if usize::try_from(open).is_ok_and(|open| open > self.limits.connections_per_address_max) {
+        let _place = Place::take(Arc::clone(&self), place);
+        let address = peer.ip().to_canonical();
+        let (_counted, open) = self.by_address.0.incr(self.addresses.network(address), 1);
+        let over = usize::try_from(open).is_ok_and(|open| open > self.limits.connections_per_address_max);
+        // Behind a load balancer of one's own, everybody comes from its address.
+        if over && !self.addresses.trust(address) {
             self.metrics.connections_refused.with_label_values(&["connections_per_address"]).inc();
             return;
         }
-        self.metrics.connections.inc();
-        let _open = scopeguard(&self.metrics);
-        let stream = prepare(stream, peer);
+        let (stream, buffering) = prepare(stream, peer);
         let Some(stream) = self.shake_hands(stream, tls).await else { return };
+        buffering.turn_on();
         let mut next = app.process_new(stream, &self.draining).await;
         while let Some(stream) = next {
             next = app.process_new(stream, &self.draining).await;
         }
     }
 
-    async fn shake_hands(&self, stream: TcpPingoraStream, tls: Option<Arc<Acceptor>>) -> Option<Stream> {
+    async fn shake_hands(&self, stream: Buffered, tls: Option<Arc<Acceptor>>) -> Option<Stream> {
         let Some(acceptor) = tls else { return Some(Box::new(stream)) };
         match timeout(self.limits.handshake_timeout, acceptor.tls_handshake(stream)).await {
             Ok(Ok(stream)) => Some(Box::new(stream)),
@@ -167,26 +209,37 @@ async fn drain_began(draining: &mut watch::Receiver<bool>) {
     let _ = draining.wait_for(|draining| *draining).await;
 }
 
-/// Lowers the gauge of open connections when dropped, also when a task is cut short.
-fn scopeguard(metrics: &Arc<Metrics>) -> impl Drop + use<> {
-    struct Open(Arc<Metrics>);
-    impl Drop for Open {
-        fn drop(&mut self) {
-            self.0.connections.dec();
-        }
+/// A connection's place. Given back when dropped, also when a task is cut short.
+struct Place {
+    door: Arc<Door>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    fn take(door: Arc<Door>, permit: OwnedSemaphorePermit) -> Self {
+        door.metrics.connections.inc();
+        Self { door, permit: Some(permit) }
     }
-    Open(Arc::clone(metrics))
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.door.metrics.connections.dec();
+        // Before the others are told, or they would look too early.
+        drop(self.permit.take());
+        self.door.ended.notify_waiters();
+    }
 }
 
 /// A stream in Pingora's terms that knows its peer without asking the kernel again.
-fn prepare(stream: TcpStream, peer: SocketAddr) -> TcpPingoraStream {
+fn prepare(stream: TcpStream, peer: SocketAddr) -> (Buffered, Switch) {
     // Small answers must not wait for an acknowledgement; if the socket is gone already, the first read will say so.
     let _ = stream.set_nodelay(true);
     let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
     let _ = digest.peer_addr.set(Some(PingoraAddress::Inet(peer)));
     let mut stream = TcpPingoraStream::from(stream);
     stream.set_socket_digest(digest);
-    stream
+    Buffered::new(stream)
 }
 
 /// Errors of `accept` that concern only the connection that would have been accepted (accept(2)).

@@ -42,7 +42,8 @@ pub(crate) fn normalise(path: &[u8], parameters: Parameters) -> Result<Cow<'_, [
         return Ok(Cow::Borrowed(path));
     }
     let decoded = decode(path, parameters)?;
-    resolve(&decoded).map(Cow::Owned)
+    let resolved = resolve(&decoded)?;
+    Ok(if resolved == path { Cow::Borrowed(path) } else { Cow::Owned(resolved) })
 }
 
 /// One pass over the bytes: plain characters only, and no segment that is empty or begins with a dot. A harmless

@@ -1,7 +1,9 @@
 //! The table: built once at load, read without locks.
 //!
-//! Among all routes that fit, the most specific wins: first by host (a name, then the longest wildcard, then none), then
-//! by path (exact, then the longest prefix), then by method (named, then any).
+//! The most specific path decides: first by host (a name, then the longest wildcard, then none), then by path (exact, then
+//! the longest prefix). If that path is not for the method, the answer is 405: falling through to a broader route would
+//! turn a guarded path into whatever guards less. An exact path also serves the same path with a slash at its end, unless
+//! that has a route of its own: many servers take both for one.
 
 use std::collections::HashMap;
 
@@ -70,19 +72,8 @@ impl<T: Clone> Table<T> {
 
     /// Finds the route of a request. `host` and `path` are in normal form.
     pub(crate) fn find<'t>(&'t self, host: &str, path: &[u8], method: &Method) -> Found<'t, T> {
-        let mut others = Vec::new();
-        for methods in self.candidates(host).flat_map(|paths| paths.candidates(path)) {
-            match methods.get(method) {
-                Some(route) => return Found::Route(route),
-                None => others.extend(methods.named.iter().map(|(method, _)| method.clone())),
-            }
-        }
-        if others.is_empty() {
-            return Found::Nothing;
-        }
-        others.sort_by(|left, right| left.as_str().cmp(right.as_str()));
-        others.dedup();
-        Found::OtherMethods(others)
+        let Some(methods) = self.candidates(host).find_map(|paths| paths.find(path)) else { return Found::Nothing };
+        methods.get(method).map_or_else(|| Found::OtherMethods(methods.named()), Found::Route)
     }
 
     /// The hosts' tables that fit, the most specific first.
@@ -114,13 +105,16 @@ impl<T: Clone> Paths<T> {
         }
     }
 
-    /// The entries that fit the path, the most specific first. Prefixes end at segments, so only the parts of the path
-    /// before a slash (and the whole of it) are looked up, and none that is longer than the longest prefix.
-    fn candidates<'t, 'p>(&'t self, path: &'p [u8]) -> impl Iterator<Item = &'t Methods<T>> + use<'t, 'p, T> {
-        let ends = (0..=path.len().min(self.longest_prefix)).rev();
-        let ends = ends.filter(move |end| *end == path.len() || path[*end] == b'/');
-        let prefixes = ends.filter_map(move |end| self.prefixes.get(&path[..end]));
-        self.exact.get(path).into_iter().chain(prefixes)
+    /// The entry that fits the path best. Prefixes end at segments, so only the parts of the path before a slash (and the
+    /// whole of it) are looked up, and none that is longer than the longest prefix.
+    fn find(&self, path: &[u8]) -> Option<&Methods<T>> {
+        let without_slash = || path.strip_suffix(b"/").and_then(|path| self.exact.get(path));
+        let ends = || (0..=path.len().min(self.longest_prefix)).rev();
+        let prefix = || {
+            let mut ends = ends().filter(|end| *end == path.len() || path[*end] == b'/');
+            ends.find_map(|end| self.prefixes.get(&path[..end]))
+        };
+        self.exact.get(path).or_else(without_slash).or_else(prefix)
     }
 }
 
@@ -137,6 +131,13 @@ impl<T: Clone> Methods<T> {
             return;
         }
         self.named.extend(methods.iter().map(|method| (method.clone(), target.clone())));
+    }
+
+    /// The methods there is a route for, sorted.
+    fn named(&self) -> Vec<Method> {
+        let mut methods: Vec<Method> = self.named.iter().map(|(method, _)| method.clone()).collect();
+        methods.sort_by(|left, right| left.as_str().cmp(right.as_str()));
+        methods
     }
 
     /// A route for GET also serves HEAD, unless HEAD has its own (RFC 9110 §9.3.2).

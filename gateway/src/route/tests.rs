@@ -50,12 +50,13 @@ fn the_most_specific_wins_in_any_order() {
         ("x.org", "/api/v1/models", Method::GET, 1),
         ("x.org", "/api/v10", Method::GET, 0),
         ("x.org", "/api/v1/query", Method::POST, 2),
-        ("x.org", "/api/v1/query", Method::GET, 1),
+        ("x.org", "/api/v1/query/", Method::POST, 2),
         ("api.test", "/api/v1/query", Method::GET, 3),
-        ("api.test", "/api/v1/query/", Method::GET, 1),
+        ("api.test", "/api/v1/query/", Method::GET, 3),
+        ("api.test", "/api/v1/query/x", Method::GET, 1),
         ("a.eu.test", "/only/x", Method::GET, 5),
         ("a.eu.test", "/only/x", Method::HEAD, 5),
-        ("a.eu.test", "/only/x", Method::POST, 4),
+        ("a.test", "/only/x", Method::POST, 4),
         ("test", "/only/x", Method::GET, 0),
     ];
     for _ in 0..2 {
@@ -72,21 +73,23 @@ fn the_most_specific_wins_in_any_order() {
 }
 
 #[test]
-fn a_path_without_the_method_tells_which_it_has() {
+fn a_path_without_the_method_does_not_fall_through() {
     let built = table(&[
-        route(None, exact("/q"), &[Method::POST, Method::PUT]),
-        route(None, prefix("/q"), &[Method::DELETE]),
+        route(None, exact("/q"), &[Method::POST]),
+        route(None, exact("/q"), &[Method::DELETE]),
+        route(None, prefix(""), &[Method::GET]),
     ]);
-    assert_eq!(
-        built.find("h", b"/q", &Method::GET),
-        Found::OtherMethods(vec![Method::DELETE, Method::POST, Method::PUT])
-    );
-    assert_eq!(built.find("h", b"/other", &Method::GET), Found::Nothing);
+    let others = || Found::OtherMethods(vec![Method::DELETE, Method::POST]);
+    assert_eq!(built.find("h", b"/q", &Method::GET), others());
+    assert_eq!(built.find("h", b"/q/", &Method::GET), others());
+    assert_eq!(built.find("h", b"/other", &Method::GET), Found::Route(&2));
+    assert_eq!(built.find("h", b"/other", &Method::PUT), Found::OtherMethods(vec![Method::GET]));
+    assert_eq!(table(&[route(None, exact("/q"), &[])]).find("h", b"/other", &Method::GET), Found::Nothing);
 }
 
-/// Every route that fits, and of those the one that ranks highest.
+/// Every route whose host and path fit; of those the best host and path; of those the one for the method.
 fn naive(routes: &[Route], host: &str, path: &str, method: &Method) -> Option<usize> {
-    let fits = |route: &Route| {
+    let rank = |route: &Route| {
         let host_rank = match &route.host {
             None => Some((0, 0)),
             Some(HostPattern::Wildcard(suffix)) => host.ends_with(&format!(".{suffix}")).then_some((1, suffix.len())),
@@ -96,18 +99,23 @@ fn naive(routes: &[Route], host: &str, path: &str, method: &Method) -> Option<us
             PathPattern::Prefix(prefix) => {
                 (path == prefix || path.starts_with(&format!("{prefix}/"))).then_some((0, prefix.len()))
             }
-            PathPattern::Exact(exact) => (path == exact).then_some((1, 0)),
+            PathPattern::Exact(exact) if path == exact => Some((2, 0)),
+            PathPattern::Exact(exact) => (path == format!("{exact}/")).then_some((1, 0)),
         }?;
-        let method_rank = match &route.methods[..] {
-            [] => Some(0),
-            methods if methods.contains(method) => Some(2),
-            methods if method == Method::HEAD && methods.contains(&Method::GET) => Some(1),
-            _ => None,
-        }?;
-        Some((host_rank, path_rank, method_rank))
+        Some((host_rank, path_rank))
     };
-    let ranked = routes.iter().enumerate().filter_map(|(index, route)| fits(route).map(|rank| (rank, index)));
-    ranked.max_by_key(|(rank, _)| *rank).map(|(_, index)| index)
+    let best = routes.iter().filter_map(rank).max()?;
+    let method_rank = |route: &Route| match &route.methods[..] {
+        [] => Some(0),
+        methods if methods.contains(method) => Some(2),
+        methods if method == Method::HEAD && methods.contains(&Method::GET) => Some(1),
+        _ => None,
+    };
+    let owners = routes.iter().enumerate().filter(|(_, route)| rank(route) == Some(best));
+    owners
+        .filter_map(|(index, route)| Some((method_rank(route)?, index)))
+        .max_by_key(|(rank, _)| *rank)
+        .map(|(_, i)| i)
 }
 
 fn any_host() -> impl Strategy<Value = Option<HostPattern>> {

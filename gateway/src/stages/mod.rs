@@ -20,15 +20,15 @@ use crate::base::refusal::Refusal;
 use context::Context;
 use plan::Plan;
 
-/// May this request go on? `Ok` holds what must change in it before it does.
+/// May this request go on? `Ok` holds the path to go on with, where it was not sent in its normal form.
 ///
 /// # Errors
 /// The refusal to answer with.
-pub(crate) async fn admit(head: Head<'_>, plan: &Plan, context: &mut Context) -> Result<admission::Target, Refusal> {
+pub(crate) async fn admit(head: Head<'_>, plan: &Plan, context: &mut Context) -> Result<Option<Vec<u8>>, Refusal> {
     let target = admission::sanity::check(&head, &plan.limits)?;
     let client = admission::address::client(&head, &plan.addresses);
     context.note_client(client);
-    let route = admission::route(&head, &target, &plan.routes)?;
+    let route = admission::route(&target, head.method, &plan.routes)?;
     context.note_route(&route);
     admission::size::check(&head, &route)?;
     admission::rate_by_ip::spend(client, &route, context.now)?;
@@ -36,5 +36,5 @@ pub(crate) async fn admit(head: Head<'_>, plan: &Plan, context: &mut Context) ->
     context.note_identity(identity.clone());
     let permit = auth::authorize::permit(identity, &route)?;
     budget::rate_by_key::spend(&permit, &route, context.now)?;
-    Ok(target)
+    Ok(target.rewritten())
 }

@@ -26,7 +26,7 @@ impl Verdict {
             Self::Proxied => "proxied",
             Self::Redirected => "redirected",
             Self::Refused { .. } => "refused",
-            Self::Failed(Failure::Client) => "client_left",
+            Self::Failed(Failure::Client | Failure::ClientSlow | Failure::ClientProtocol) => "client_left",
             Self::Failed(_) => "cut",
         }
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pingora::upstreams::peer::{HttpPeer, PeerOptions};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions};
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::base::failure::Failure;
@@ -24,6 +24,8 @@ impl PeerTemplate {
         options.read_timeout = Some(timeouts.first_byte.duration());
         options.write_timeout = Some(timeouts.first_byte.duration());
         options.idle_timeout = Some(timeouts.idle.duration());
+        // An upgraded connection would fall under the deadlines of a request; until a route can ask for one, there is none.
+        options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         Self(peer)
     }
 
@@ -41,7 +43,11 @@ impl PeerTemplate {
 pub(crate) fn failure_of(error: &Error) -> Failure {
     match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(status), _) => Failure::Refused(*status),
-        (_, ErrorSource::Downstream) => Failure::Client,
+        (kind, ErrorSource::Downstream) => match kind {
+            ErrorType::ReadTimedout => Failure::ClientSlow,
+            ErrorType::InvalidHTTPHeader | ErrorType::H1Error => Failure::ClientProtocol,
+            _ => Failure::Client,
+        },
         (_, ErrorSource::Internal | ErrorSource::Unset) => Failure::Internal,
         (kind, ErrorSource::Upstream) => match kind {
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::Timeout,

@@ -100,13 +100,22 @@ impl Pool {
 
     /// Whether one more attempt is allowed after `attempts`; if so it is paid for.
     pub(crate) fn may_retry(&self, attempts: u32, tried: Tried) -> bool {
-        let somebody_left =
-            self.endpoints.iter().enumerate().any(|(index, endpoint)| endpoint.is_fit() && !tried.contains(index));
-        let allowed = attempts < self.attempts_max && somebody_left && self.budget.withdraw();
+        let allowed = attempts < self.attempts_max && self.somebody_left(tried) && self.budget.withdraw();
         if allowed {
             self.retries.inc();
         }
         allowed
+    }
+
+    /// Lets a request go to the same servers again: nobody had seen it.
+    pub(crate) fn forget_tried(&self, tried: &mut Tried) {
+        if !self.somebody_left(*tried) {
+            *tried = Tried::default();
+        }
+    }
+
+    fn somebody_left(&self, tried: Tried) -> bool {
+        self.endpoints.iter().enumerate().any(|(index, endpoint)| endpoint.is_fit() && !tried.contains(index))
     }
 
     /// When it makes sense to come back after nobody was fit.

@@ -148,8 +148,10 @@ async fn a_revoked_api_key_is_refused_within_a_second() {
     client::send(revoke).await.expect_status(204);
     let revoked = Instant::now();
     until("the revoked key is refused", REVOKED_WITHIN, async || {
+        // Until the gateway asks again, the backend refuses; what is waited for is the refusal at the edge.
         let answer = client::send(ask()).await;
-        if answer.status == 200 { None } else { Some(answer.expect_problem(401, "key_invalid")) }
+        let at_the_edge = !answer.header("proxy-status").is_empty();
+        (answer.status != 200 && at_the_edge).then(|| answer.expect_problem(401, "key_invalid"))
     })
     .await;
     assert!(revoked.elapsed() <= REVOKED_WITHIN, "it took {:?}", revoked.elapsed());

@@ -7,32 +7,32 @@
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Uri};
+use http::{HeaderValue, Method};
 use prometheus::IntCounter;
 use serde::Serialize;
 
-/// Lines that may wait for the writer. At 200 bytes each that is 3 MiB.
+/// Lines that may wait for the writer. With paths of 100 bytes that is 6 MiB, with the longest allowed 32 MiB.
 const QUEUE_LINES_MAX: usize = 16 * 1024;
 
 /// Lines are handed to the system in blocks of about this size.
 const BLOCK_BYTES: usize = 64 * 1024;
 
-/// A line waits at most this long for its block to fill.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the writer looks at the queue. It holds 800,000 lines a second at this pace.
+const INTERVAL: Duration = Duration::from_millis(20);
 
-/// What is told of one request. Cloned handles, no formatted text: that is the writer's work.
+/// What is told of one request. Formatting is the writer's work. Host and path are short copies: a handle on the request
+/// would keep its whole read buffer alive while the line waits.
 #[derive(Debug)]
 pub(crate) struct Entry {
     /// Milliseconds since the Unix epoch, when the answer was complete.
     pub time_unix_ms: u64,
     pub request_id: HeaderValue,
     pub method: Method,
-    pub target: Uri,
-    pub host: Option<HeaderValue>,
+    pub path: Box<str>,
+    pub host: Option<Box<str>>,
     pub status: u16,
     pub code: Option<&'static str>,
     pub route: Option<Arc<str>>,
@@ -57,16 +57,19 @@ pub(crate) struct AccessLog {
 }
 
 impl AccessLog {
-    /// Starts the writer. Join the handle, after the last `AccessLog` is gone, to have everything written.
+    /// Starts the writer.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(crate) fn start(output: impl Write + Send + 'static, lost: IntCounter) -> io::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(output: impl Write + Send + 'static, lost: IntCounter) -> io::Result<(Self, WriterHandle)> {
         let (queue, entries) = sync_channel(QUEUE_LINES_MAX);
-        let writer = std::thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || Writer { output, block: Vec::with_capacity(BLOCK_BYTES + 4096) }.run(&entries))?;
-        Ok((Self { queue, lost }, writer))
+        let (done, ended) = sync_channel(1);
+        std::thread::Builder::new().name("access-log".into()).spawn(move || {
+            Writer { output, block: Vec::with_capacity(BLOCK_BYTES + 4096) }.run(&entries);
+            // When nobody waits any more, the process is being ended without this.
+            let _ = done.send(());
+        })?;
+        Ok((Self { queue, lost }, WriterHandle(ended)))
     }
 
     /// Hands a line over, or counts it as lost when the queue is full.
@@ -77,26 +80,47 @@ impl AccessLog {
     }
 }
 
+/// The writer's end, to be waited for.
+#[derive(Debug)]
+pub(crate) struct WriterHandle(Receiver<()>);
+
+impl WriterHandle {
+    /// Waits, after the last `AccessLog` is gone, until everything is written; `false` when that takes longer than
+    /// `limit`, as it does when nobody reads standard output.
+    pub(crate) fn finish(self, limit: Duration) -> bool {
+        self.0.recv_timeout(limit).is_ok()
+    }
+}
+
 struct Writer<W> {
     output: W,
     block: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
+    /// Looks at the queue at an interval rather than wait in it: a request that had to wake a sleeping thread would pay
+    /// for a system call and a change of threads, which is more than all the rest of its log line costs.
     fn run(mut self, entries: &Receiver<Entry>) {
         loop {
-            match entries.recv_timeout(FLUSH_INTERVAL) {
-                Ok(entry) => {
-                    self.append(&entry);
-                    if self.block.len() >= BLOCK_BYTES {
-                        self.flush();
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => self.flush(),
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.flush();
-                    return;
-                }
+            let ended = self.take_all(entries);
+            self.flush();
+            if ended {
+                return;
+            }
+            std::thread::park_timeout(INTERVAL);
+        }
+    }
+
+    /// Writes what is in the queue; whether nothing more can come.
+    fn take_all(&mut self, entries: &Receiver<Entry>) -> bool {
+        loop {
+            match entries.try_recv() {
+                Ok(entry) => self.append(&entry),
+                Err(TryRecvError::Empty) => return false,
+                Err(TryRecvError::Disconnected) => return true,
+            }
+            if self.block.len() >= BLOCK_BYTES {
+                self.flush();
             }
         }
     }
@@ -158,8 +182,8 @@ impl<'a> From<&'a Entry> for Line<'a> {
             time: rfc3339(entry.time_unix_ms),
             request_id: entry.request_id.to_str().unwrap_or(""),
             method: entry.method.as_str(),
-            host: entry.host.as_ref().and_then(|host| host.to_str().ok()),
-            path: entry.target.path(),
+            host: entry.host.as_deref(),
+            path: &entry.path,
             status: entry.status,
             code: entry.code,
             route: entry.route.as_deref(),
@@ -214,8 +238,8 @@ mod tests {
             time_unix_ms: 1_795_501_961_123,
             request_id: HeaderValue::from_static("r-1"),
             method: Method::GET,
-            target: Uri::from_static("/api/v1/models?token=secret"),
-            host: Some(HeaderValue::from_static("api.test")),
+            path: "/api/v1/models".into(),
+            host: Some("api.test".into()),
             status: 200,
             code: None,
             route: Some("api".into()),
@@ -234,19 +258,19 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_json_without_the_query() {
+    fn a_line_is_one_json_object() {
         let output = Shared::default();
         let lost = IntCounter::new("lost", "Lost.").expect("valid name");
         let (log, writer) = AccessLog::start(output.clone(), lost.clone()).expect("a thread");
         log.push(entry());
         drop(log);
-        writer.join().expect("the writer ends by itself");
+        assert!(writer.finish(Duration::from_secs(5)), "the writer ends by itself");
         let text = String::from_utf8(output.0.lock().expect("unpoisoned").clone()).expect("UTF-8");
         let line: serde_json::Value = serde_json::from_str(&text).expect("one line of JSON");
         assert_eq!(line["time"], "2026-11-24T06:32:41.123Z");
         assert_eq!(line["path"], "/api/v1/models");
         assert_eq!(line["duration_ms"], 1.5);
-        assert!(line.get("code").is_none() && !text.contains("secret"));
+        assert!(line.get("code").is_none(), "what is not there is left out");
         assert_eq!(lost.get(), 0);
     }
 }

@@ -32,6 +32,8 @@ section! {
         pub bind: At<Address> => "write an address and a port, such as bind: 0.0.0.0:8443",
         /// Answer every request with a redirect instead of serving it.
         pub redirect: Option<At<Redirect>> = "null",
+        /// Port to redirect to, as clients see it; by default that of the first TLS listener.
+        pub redirect_port: Option<u16> = "null",
         /// Speak TLS; without it the listener is plain HTTP/1.1.
         pub tls: Option<Tls> = "null",
     }

@@ -1,6 +1,6 @@
 //! Keys of `environment`, `log`, `server`, `admin` and `client_ip`.
 
-use common::settings::{ByteSize, Millis};
+use common::settings::{At, ByteSize, Millis};
 use common::{choice, section};
 
 use crate::config::values::{Address, Network, Workers};
@@ -39,7 +39,7 @@ section! {
     /// The gateway's own log, on standard error. The access log is JSON on standard output.
     pub(crate) struct Log {
         /// What is logged, in the directive syntax of `tracing`.
-        pub filter: String = "info",
+        pub filter: At<String> = "info",
         /// How lines look.
         pub format: LogLines = "json",
     }
@@ -70,6 +70,8 @@ section! {
         pub headers_max: ByteSize = "32KiB",
         /// Number of a request's header fields; more are answered 431.
         pub header_count_max: u32 = "100",
+        /// Length of a request's target, query included; longer ones are answered 414.
+        pub target_max: ByteSize = "8KiB",
         /// Requests at a time on one HTTP/2 connection.
         pub http2_streams: u32 = "100",
         /// `;` in a path: servers that cut parameters off would see another path than the one that was authorised.

@@ -53,11 +53,13 @@ fn forwarded(headers: &HeaderMap, addresses: &Addresses) -> Option<IpAddr> {
 }
 
 impl Addresses {
-    fn trust(&self, ip: IpAddr) -> bool {
+    /// Whether this is a proxy's address whose word counts.
+    pub(crate) fn trust(&self, ip: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(&ip))
     }
 
-    fn network(&self, ip: IpAddr) -> IpAddr {
+    /// What counts as one client: the address, or the network of an IPv6 one.
+    pub(crate) fn network(&self, ip: IpAddr) -> IpAddr {
         match ip {
             IpAddr::V4(_) => ip,
             IpAddr::V6(ip) => {
@@ -85,10 +87,12 @@ mod tests {
         let head = Head {
             method: &Method::GET,
             path: b"/",
+            target_bytes: 1,
             authority: None,
             headers: &headers,
             peer: peer.parse().expect("an address"),
             encrypted: true,
+            http2: false,
         };
         let client = client(&head, &addresses);
         (client.ip.to_string(), client.network.to_string())

@@ -13,9 +13,9 @@ pub(crate) mod size;
 use std::sync::Arc;
 
 use common::code::Code;
+use http::Method;
 
 use super::plan::Route;
-use crate::base::head::Head;
 use crate::base::refusal::{Advice, Refusal};
 use crate::route::table::{Found, Table};
 
@@ -25,9 +25,8 @@ pub(crate) use sanity::Target;
 ///
 /// # Errors
 /// 404 when none fits, 405 when one fits but for the method.
-pub(crate) fn route(head: &Head<'_>, target: &Target, routes: &Table<Arc<Route>>) -> Result<Arc<Route>, Refusal> {
-    let path = target.rewritten.as_deref().unwrap_or(head.path);
-    match routes.find(&target.host, path, head.method) {
+pub(crate) fn route(target: &Target<'_>, method: &Method, routes: &Table<Arc<Route>>) -> Result<Arc<Route>, Refusal> {
+    match routes.find(&target.host, &target.path, method) {
         Found::Route(route) => Ok(Arc::clone(route)),
         Found::OtherMethods(methods) => Err(Refusal::new(Code::MethodNotAllowed).advice(Advice::Allow(methods))),
         Found::Nothing => Err(Refusal::new(Code::RouteNotFound)),

@@ -16,33 +16,42 @@ use crate::route::{host, path};
 pub(crate) struct HeadLimits {
     pub header_bytes_max: usize,
     pub header_count_max: usize,
+    pub target_bytes_max: usize,
     pub parameters: Parameters,
 }
 
 /// Where a request wants to go, in normal form.
 #[derive(Debug)]
-pub(crate) struct Target {
-    pub host: Box<str>,
-    /// The path in normal form, when it was sent in another.
-    pub rewritten: Option<Vec<u8>>,
+pub(crate) struct Target<'a> {
+    pub host: Cow<'a, str>,
+    pub path: Cow<'a, [u8]>,
+}
+
+impl Target<'_> {
+    /// The path, when it was not sent in normal form.
+    pub(crate) fn rewritten(self) -> Option<Vec<u8>> {
+        match self.path {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(path) => Some(path),
+        }
+    }
 }
 
 /// Checks a head and brings host and path into normal form.
 ///
 /// # Errors
 /// 400 or 431, with what is wrong.
-pub(crate) fn check(head: &Head<'_>, limits: &HeadLimits) -> Result<Target, Refusal> {
+pub(crate) fn check<'a>(head: &Head<'a>, limits: &HeadLimits) -> Result<Target<'a>, Refusal> {
+    if head.target_bytes > limits.target_bytes_max {
+        return Err(Refusal::new(Code::TargetTooLong).detail(format!("at most {} bytes", limits.target_bytes_max)));
+    }
     check_size(head.headers, limits)?;
     check_framing(head)?;
     let host = head.host().ok_or_else(|| malformed("the request names no host, or more than one"))?;
     let host = host::normalise(host).ok_or_else(|| malformed("the host is not host[:port]"))?;
-    let normal = path::normalise(head.path, limits.parameters)
+    let path = path::normalise(head.path, limits.parameters)
         .map_err(|error| Refusal::new(Code::PathInvalid).detail(error.to_string()))?;
-    let rewritten = match normal {
-        Cow::Borrowed(_) => None,
-        Cow::Owned(path) => Some(path),
-    };
-    Ok(Target { host: host.into(), rewritten })
+    Ok(Target { host, path })
 }
 
 fn check_size(headers: &HeaderMap, limits: &HeadLimits) -> Result<(), Refusal> {
@@ -92,10 +101,14 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: HeadLimits =
-        HeadLimits { header_bytes_max: 200, header_count_max: 5, parameters: Parameters::Refuse };
+    const LIMITS: HeadLimits = HeadLimits {
+        header_bytes_max: 200,
+        header_count_max: 5,
+        target_bytes_max: 50,
+        parameters: Parameters::Refuse,
+    };
 
-    fn checked(path: &str, fields: &[(&str, &str)]) -> Result<Target, Code> {
+    fn checked(path: &str, fields: &[(&str, &str)]) -> Result<(String, Option<Vec<u8>>), Code> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
@@ -104,20 +117,24 @@ mod tests {
         let head = Head {
             method: &Method::GET,
             path: path.as_bytes(),
+            target_bytes: path.len(),
             authority: None,
             headers: &headers,
             peer: [127, 0, 0, 1].into(),
             encrypted: true,
+            http2: false,
         };
-        check(&head, &LIMITS).map_err(|refusal| refusal.code)
+        check(&head, &LIMITS)
+            .map(|target| (target.host.to_string(), target.rewritten()))
+            .map_err(|refusal| refusal.code)
     }
 
     #[test]
     fn a_sound_head_passes_in_normal_form() {
         let target = checked("/a/../b", &[("host", "API.test:8443"), ("content-length", "5")]).expect("sound");
-        assert_eq!((&*target.host, target.rewritten.as_deref()), ("api.test", Some(&b"/b"[..])));
+        assert_eq!(target, ("api.test".to_owned(), Some(b"/b".to_vec())));
         assert!(
-            checked("/b", &[("host", "a"), ("transfer-encoding", "Chunked")]).is_ok_and(|t| t.rewritten.is_none())
+            checked("/b", &[("host", "a"), ("transfer-encoding", "Chunked")]).is_ok_and(|target| target.1.is_none())
         );
     }
 
@@ -139,5 +156,6 @@ mod tests {
             assert_eq!(checked("/", &fields).err(), Some(code), "{fields:?}");
         }
         assert_eq!(checked("/%2f", &[("host", "a")]).err(), Some(Code::PathInvalid));
+        assert_eq!(checked(&"/x".repeat(26), &[("host", "a")]).err(), Some(Code::TargetTooLong));
     }
 }

@@ -16,12 +16,15 @@ use http::HeaderName;
 use prometheus::IntCounterVec;
 
 use super::identity::{Identity, Method};
-use crate::base::refusal::Refusal;
+use crate::base::refusal::{Advice, Challenge, Refusal};
 use crate::config::checked::Introspection;
 use crate::stages::context::Now;
 
 /// The largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Questions that may be open at a time: a flood of made-up keys must not become a flood at the source.
+const LOOKUPS_MAX: usize = 128;
 
 /// Checks keys of one source.
 #[derive(Debug)]
@@ -46,6 +49,7 @@ struct Source {
     timeout: Duration,
     client: reqwest::Client,
     lookups: IntCounterVec,
+    places: tokio::sync::Semaphore,
 }
 
 /// Why a key could not be looked up.
@@ -57,8 +61,10 @@ enum LookupError {
     TooLarge,
     #[error("the source of keys did not answer in the form of RFC 7662")]
     Form(#[source] serde_json::Error),
-    #[error("the source of keys called a key active and did not say whose it is")]
+    #[error("the source of keys called a key active and did not say in usable words whose it is")]
     NoSubject,
+    #[error("more than {LOOKUPS_MAX} questions to the source of keys are open")]
+    Busy,
     #[error("the source of keys has no address")]
     NoSource,
 }
@@ -83,6 +89,7 @@ impl ApiKeyVerifier {
             timeout: introspection.timeout.duration(),
             client,
             lookups,
+            places: tokio::sync::Semaphore::new(LOOKUPS_MAX),
         };
         Self { header, source, known }
     }
@@ -99,7 +106,7 @@ impl ApiKeyVerifier {
     pub(crate) async fn verify(&self, key: &str, now: Now) -> Result<Arc<Identity>, Refusal> {
         // What does not even look like a key is not worth a question.
         if ApiKey::parse(key).is_err() {
-            return Err(Refusal::new(Code::KeyInvalid));
+            return Err(invalid());
         }
         let mut hash = [0; 32];
         // SHA-256 has 32 bytes by definition.
@@ -110,13 +117,18 @@ impl ApiKeyVerifier {
             Refusal::new(Code::KeySourceUnavailable)
         })?;
         let expired = known.expires_unix_seconds.is_some_and(|expires| expires <= now.unix_seconds);
-        known.identity.filter(|_| !expired).ok_or_else(|| Refusal::new(Code::KeyInvalid))
+        known.identity.filter(|_| !expired).ok_or_else(invalid)
     }
+}
+
+fn invalid() -> Refusal {
+    Refusal::new(Code::KeyInvalid).advice(Advice::Authenticate(vec![Challenge::ApiKey]))
 }
 
 impl Source {
     /// Asks one URL after the other until one answers.
     async fn look_up(&self, key: &str) -> Result<Known, LookupError> {
+        let _place = self.places.try_acquire().map_err(|_| LookupError::Busy)?;
         let mut outcome = Err(LookupError::NoSource);
         for url in &self.urls {
             outcome = self.ask(url, key).await;
@@ -151,9 +163,9 @@ impl Source {
         if !answer.active {
             return Ok(Known { identity: None, expires_unix_seconds: None });
         }
-        let subject = answer.sub.filter(|subject| !subject.is_empty()).ok_or(LookupError::NoSubject)?;
-        let scope = answer.scope.unwrap_or_default();
+        let (subject, scope) = (answer.sub.unwrap_or_default(), answer.scope.unwrap_or_default());
         let identity = Identity::new(&subject, Method::ApiKey, &scope, &answer.roles, answer.key_id.as_deref());
+        let identity = identity.ok_or(LookupError::NoSubject)?;
         Ok(Known { identity: Some(Arc::new(identity)), expires_unix_seconds: answer.exp })
     }
 }

@@ -42,7 +42,7 @@ pub(crate) async fn identify(head: &Head<'_>, route: &Route, now: Now) -> Result
     for scheme in &route.schemes {
         let refused = match scheme.read(head) {
             Credential::Absent => continue,
-            Credential::Ambiguous => Refusal::new(Code::CredentialAmbiguous),
+            Credential::Ambiguous => Refusal::new(Code::CredentialAmbiguous).advice(challenges(route)),
             Credential::Sent(credential) => match scheme.verify(credential, now).await {
                 Ok(identity) => return Ok(Some(identity)),
                 Err(refusal) => refusal,
@@ -50,10 +50,19 @@ pub(crate) async fn identify(head: &Head<'_>, route: &Route, now: Now) -> Result
         };
         return Err(refused.policy(&scheme.name));
     }
-    match route.schemes.first() {
-        None => Ok(None),
-        Some(scheme) => Err(scheme.verifier.missing().policy(&scheme.name)),
-    }
+    let Some(first) = route.schemes.first() else { return Ok(None) };
+    let takes_tokens = route.schemes.iter().any(|scheme| matches!(scheme.verifier, Verifier::Jwt(_)));
+    let code = if takes_tokens { Code::TokenMissing } else { Code::KeyMissing };
+    Err(Refusal::new(code).policy(&first.name).advice(challenges(route)))
+}
+
+/// One challenge for each kind of credential that the route takes (RFC 9110 §11.6.1).
+fn challenges(route: &Route) -> Advice {
+    let kinds = route.schemes.iter().map(|scheme| match scheme.verifier {
+        Verifier::Jwt(_) => Challenge::Bearer,
+        Verifier::ApiKey(_) => Challenge::ApiKey,
+    });
+    Advice::Authenticate(kinds.collect())
 }
 
 impl Scheme {
@@ -79,15 +88,6 @@ impl Scheme {
         match &self.verifier {
             Verifier::Jwt(tokens) => tokens.verify(credential, now).await,
             Verifier::ApiKey(keys) => keys.verify(credential, now).await,
-        }
-    }
-}
-
-impl Verifier {
-    fn missing(&self) -> Refusal {
-        match self {
-            Self::Jwt(_) => Refusal::new(Code::TokenMissing).advice(Advice::Authenticate(Challenge::Bearer)),
-            Self::ApiKey(_) => Refusal::new(Code::KeyMissing).advice(Advice::Authenticate(Challenge::ApiKey)),
         }
     }
 }

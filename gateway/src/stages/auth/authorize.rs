@@ -29,7 +29,7 @@ pub(crate) fn permit(identity: Option<Arc<Identity>>, route: &Route) -> Result<P
         Some(permission) => {
             let refusal = Refusal::new(Code::PermissionMissing).detail(format!("permission {permission} is needed"));
             let by_token = identity.is_some_and(|identity| identity.method == Method::Jwt);
-            Err(if by_token { refusal.advice(Advice::Authenticate(Challenge::BearerScope)) } else { refusal })
+            Err(if by_token { refusal.advice(Advice::Authenticate(vec![Challenge::BearerScope])) } else { refusal })
         }
     }
 }

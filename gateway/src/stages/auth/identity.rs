@@ -16,17 +16,17 @@ pub(crate) enum Method {
 pub(crate) struct Identity {
     pub subject: Arc<str>,
     pub method: Method,
-    /// The public id of the API key, where one was used.
-    pub key_id: Option<Arc<str>>,
+    /// What limits by key or subject count by. The prefix keeps a subject from posing as somebody's key.
+    pub limit_key: Box<str>,
     permissions: Box<[Box<str>]>,
     /// What upstreams are told, made once per credential rather than once per request.
     pub headers: IdentityHeaders,
 }
 
-/// The identity in headers. Values that cannot be sent in a header are left out.
+/// The identity in headers.
 #[derive(Debug)]
 pub(crate) struct IdentityHeaders {
-    pub subject: Option<HeaderValue>,
+    pub subject: HeaderValue,
     pub roles: Option<HeaderValue>,
     pub permissions: Option<HeaderValue>,
     pub method: HeaderValue,
@@ -43,22 +43,32 @@ impl Method {
 }
 
 impl Identity {
-    /// `scope` is a list of permissions separated by spaces.
-    pub(crate) fn new(subject: &str, method: Method, scope: &str, roles: &[String], key_id: Option<&str>) -> Self {
-        let value = |text: &str| HeaderValue::from_str(text).ok();
-        Self {
+    /// `scope` is a list of permissions separated by spaces. `None` when a part cannot be told to an upstream as it is: an
+    /// identity that loses its subject or gains a role on the way is worse than none.
+    pub(crate) fn new(
+        subject: &str,
+        method: Method,
+        scope: &str,
+        roles: &[String],
+        key_id: Option<&str>,
+    ) -> Option<Self> {
+        if subject.is_empty() || roles.iter().any(|role| role.contains(',')) {
+            return None;
+        }
+        let some = |text: &str| if text.is_empty() { Ok(None) } else { HeaderValue::from_str(text).map(Some) };
+        Some(Self {
             subject: subject.into(),
             method,
-            key_id: key_id.map(Arc::from),
             permissions: scope.split_ascii_whitespace().map(Box::from).collect(),
             headers: IdentityHeaders {
-                subject: value(subject),
-                roles: if roles.is_empty() { None } else { value(&roles.join(",")) },
-                permissions: if scope.is_empty() { None } else { value(scope) },
+                subject: HeaderValue::from_str(subject).ok()?,
+                roles: some(&roles.join(",")).ok()?,
+                permissions: some(scope).ok()?,
                 method: HeaderValue::from_static(method.word()),
-                key_id: key_id.and_then(value),
+                key_id: some(key_id.unwrap_or_default()).ok()?,
             },
-        }
+            limit_key: key_id.map_or_else(|| format!("subject:{subject}"), |id| format!("key:{id}")).into(),
+        })
     }
 
     pub(crate) fn has_permission(&self, permission: &str) -> bool {

@@ -19,7 +19,7 @@ use crate::config::checked::KeySet;
 /// Unknown key ids cause at most one fetch in this time.
 const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// First wait after a fetch that failed while there was never a set; doubled up to the refresh interval.
+/// First wait after a fetch that failed; doubled up to the refresh interval.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 
 /// The largest key set that is read, in bytes.
@@ -39,6 +39,8 @@ pub(crate) struct KeyStore {
 /// One public key, or a shared secret.
 pub(crate) struct Key {
     id: Option<String>,
+    /// As it was read; `None` for a shared secret.
+    source: Option<Jwk>,
     /// The algorithms this key can be used with; the token's must be among them.
     algorithms: Vec<Algorithm>,
     pub decoding: DecodingKey,
@@ -132,7 +134,8 @@ impl KeyStore {
 
     async fn fetch_for_unknown(&self) {
         let Some(source) = &self.source else { return };
-        // Waiting here is bounded by one fetch's deadline: whoever comes after it finds the interval running.
+        // Waiting here is bounded by one fetch, which has a deadline for each URL: whoever comes after it finds the interval
+        // running.
         let mut last = source.last_unknown.lock().await;
         if last.is_some_and(|last| last.elapsed() < UNKNOWN_KEY_INTERVAL) {
             return;
@@ -141,7 +144,7 @@ impl KeyStore {
         self.fetch(source).await;
     }
 
-    /// Fetches once; whether there is a set afterwards.
+    /// Fetches once; whether that brought a set.
     async fn fetch(&self, source: &Source) -> bool {
         let outcome = source.fetch().await;
         let label = if outcome.is_ok() { "ok" } else { "failed" };
@@ -154,17 +157,16 @@ impl KeyStore {
             Err(error) => {
                 let error = with_causes(&error);
                 tracing::warn!(scheme = %source.scheme, error, "key set not refreshed, the last one is kept");
-                self.is_ready()
+                false
             }
         }
     }
 
     /// Takes a set in. One that holds the same keys changes nothing, so that verified tokens stay remembered.
     fn replace(&self, keys: Vec<Arc<Key>>) {
-        let unchanged =
-            self.keys.load().as_ref().is_some_and(|old| {
-                old.len() == keys.len() && old.iter().zip(&keys).all(|(old, new)| old.is_same(new))
-            });
+        let unchanged = self.keys.load().as_ref().is_some_and(|old| {
+            old.len() == keys.len() && old.iter().zip(&keys).all(|(old, new)| old.source == new.source)
+        });
         if !unchanged {
             self.keys.store(Some(Arc::new(keys)));
             self.generation.fetch_add(1, Ordering::Release);
@@ -183,10 +185,12 @@ pub(crate) fn keep_fresh(store: &Arc<KeyStore>) {
                 let Some(source) = &store.source else { return };
                 let refresh = source.set.refresh.duration();
                 if store.fetch(source).await {
+                    retry = FIRST_RETRY;
                     refresh
                 } else {
-                    retry = (retry * 2).min(refresh);
-                    retry
+                    let wait = retry.min(refresh);
+                    retry = wait * 2;
+                    wait
                 }
             };
             tokio::time::sleep(wait).await;
@@ -242,7 +246,12 @@ pub(crate) fn parse(json: &[u8]) -> Result<Vec<Arc<Key>>, KeySetError> {
 impl Key {
     /// A shared secret for HS256.
     pub(crate) fn shared(secret: &str) -> Self {
-        Self { id: None, algorithms: vec![Algorithm::HS256], decoding: DecodingKey::from_secret(secret.as_bytes()) }
+        Self {
+            id: None,
+            source: None,
+            algorithms: vec![Algorithm::HS256],
+            decoding: DecodingKey::from_secret(secret.as_bytes()),
+        }
     }
 
     fn from_jwk(jwk: &Jwk) -> Option<Self> {
@@ -268,17 +277,7 @@ impl Key {
             return None;
         }
         let decoding = DecodingKey::from_jwk(jwk).ok()?;
-        Some(Self { id: jwk.common.key_id.clone(), algorithms, decoding })
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        let (mine, theirs) = (self.decoding.try_get_as_bytes(), other.decoding.try_get_as_bytes());
-        let same_bytes = match (mine, theirs) {
-            (Ok(mine), Ok(theirs)) => mine == theirs,
-            // RSA components are not laid open as bytes; a set with such a key counts as changed.
-            _ => false,
-        };
-        self.id == other.id && self.algorithms == other.algorithms && same_bytes
+        Some(Self { id: jwk.common.key_id.clone(), source: Some(jwk.clone()), algorithms, decoding })
     }
 }
 

@@ -121,6 +121,7 @@ impl JwtVerifier {
             return Err(refusal(Code::TokenNotYetValid));
         }
         let identity = Identity::new(&claims.sub, Method::Jwt, &claims.scope, &claims.roles, None);
+        let identity = identity.ok_or_else(|| refusal(Code::TokenClaimInvalid))?;
         Ok((Arc::new(identity), claims.exp))
     }
 
@@ -146,11 +147,7 @@ impl JwtVerifier {
         validation.set_audience(&[&self.audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         let checked = jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation);
-        let claims = checked.map_err(|error| refusal(code_of(error.kind())))?.claims;
-        if claims.sub.is_empty() {
-            return Err(refusal(Code::TokenClaimInvalid));
-        }
-        Ok(claims)
+        checked.map(|token| token.claims).map_err(|error| refusal(code_of(error.kind())))
     }
 }
 
@@ -162,7 +159,7 @@ fn hash(token: &str) -> [u8; 32] {
 }
 
 fn refusal(code: Code) -> Refusal {
-    Refusal::new(code).advice(Advice::Authenticate(Challenge::BearerInvalid))
+    Refusal::new(code).advice(Advice::Authenticate(vec![Challenge::BearerInvalid]))
 }
 
 /// The header of a token with three parts; `None` for anything else.

@@ -14,9 +14,9 @@ pub(crate) fn spend(permit: &Permit, route: &Route, now: Now) -> Result<(), Refu
     let Some(identity) = permit.identity() else { return Ok(()) };
     for limit in &route.limits_by_identity {
         let key = match limit.by {
-            LimitKey::KeyOrSubject => identity.key_id.as_deref().unwrap_or(&identity.subject),
+            LimitKey::KeyOrSubject => &*identity.limit_key,
             // Limits by address were spent at admission; none is in this list.
-            LimitKey::Subject | LimitKey::ClientIp => &identity.subject,
+            LimitKey::Subject | LimitKey::ClientIp => &*identity.subject,
         };
         limit.spend(key.as_bytes(), now)?;
     }

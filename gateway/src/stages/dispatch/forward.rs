@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use http::header::{FORWARDED, HOST, VIA};
+use http::header::{COOKIE, FORWARDED, HOST, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::base::head::Head;
@@ -21,8 +21,9 @@ const X_AUTH_METHOD: HeaderName = HeaderName::from_static("x-auth-method");
 const X_AUTH_KEY_ID: HeaderName = HeaderName::from_static("x-auth-key-id");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const VIA_US: HeaderValue = HeaderValue::from_static("1.1 capibara6");
+/// `Via` names the version the request came by (RFC 9110 §7.6.3).
+const VIA_HTTP1: HeaderValue = HeaderValue::from_static("1.1 capibara6");
+const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 capibara6");
 
 /// Where header edits go: Pingora's request, or a plain map in a test.
 pub(crate) trait HeaderSink {
@@ -37,16 +38,30 @@ pub(crate) fn rewrite(head: &Head<'_>, context: &Context, sink: &mut impl Header
     }
     if let Some(identity) = &context.identity {
         let headers = &identity.headers;
-        set_some(sink, X_AUTH_SUBJECT, headers.subject.as_ref());
+        sink.set(X_AUTH_SUBJECT, headers.subject.clone());
         set_some(sink, X_AUTH_ROLES, headers.roles.as_ref());
         set_some(sink, X_AUTH_PERMISSIONS, headers.permissions.as_ref());
         set_some(sink, X_AUTH_KEY_ID, headers.key_id.as_ref());
         sink.set(X_AUTH_METHOD, headers.method.clone());
     }
     sink.set(X_REQUEST_ID, context.request_id.clone());
-    sink.set(VIA, VIA_US);
+    sink.set(VIA, if head.http2 { VIA_HTTP2 } else { VIA_HTTP1 });
+    join_cookies(head.headers, sink);
     forwarded(head, context, sink);
 }
+
+/// Headers by which some servers act on another path, method or address than the one that was authorised.
+const OVERRIDES: [&str; 9] = [
+    "x-original-url",
+    "x-rewrite-url",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+];
 
 /// Whether only the gateway may send a header of this name.
 fn speaks_for_us(name: &HeaderName) -> bool {
@@ -54,18 +69,32 @@ fn speaks_for_us(name: &HeaderName) -> bool {
     name.starts_with("x-auth-")
         || name.starts_with("x-forwarded-")
         || name == FORWARDED.as_str()
-        || name == X_REAL_IP.as_str()
+        || OVERRIDES.contains(&name)
         || name == X_REQUEST_ID.as_str()
         || name.contains('_')
+}
+
+/// HTTP/2 may send every cookie in a field of its own; HTTP/1.1 knows one field (RFC 9113 §8.2.3).
+fn join_cookies(headers: &HeaderMap, sink: &mut impl HeaderSink) {
+    let cookies = headers.get_all(COOKIE);
+    if cookies.iter().nth(1).is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = cookies.iter().map(HeaderValue::as_bytes).collect();
+    // Joined header values with plain text between them are a header value.
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        sink.set(COOKIE, joined);
+    }
 }
 
 /// The forwarding headers: `X-Forwarded-*` and `Forwarded` (RFC 7239). What a trusted proxy said is kept and added to.
 fn forwarded(head: &Head<'_>, context: &Context, sink: &mut impl HeaderSink) {
     let trusted = context.client.is_some_and(|client| client.through_trusted_proxy);
-    let kept = |name: &HeaderName| if trusted { head.headers.get(name) } else { None };
+    // The last field is the one that the nearest, trusted proxy has set or added.
+    let kept = |name: &HeaderName| if trusted { head.headers.get_all(name).iter().next_back() } else { None };
     let peer = head.peer.to_canonical();
     let chain = match kept(&X_FORWARDED_FOR) {
-        Some(_) => joined(head.headers, peer),
+        Some(_) => joined(head.headers, &X_FORWARDED_FOR, &peer.to_string()),
         None => peer.to_string(),
     };
     set_text(sink, X_FORWARDED_FOR, &chain);
@@ -79,15 +108,17 @@ fn forwarded(head: &Head<'_>, context: &Context, sink: &mut impl HeaderSink) {
         IpAddr::V6(ip) => write!(element, "for=\"[{ip}]\""),
     };
     let _ = write!(element, ";host=\"{host}\";proto={}", if head.encrypted { "https" } else { "http" });
-    let element = match kept(&FORWARDED).and_then(|before| before.to_str().ok()) {
-        Some(before) => format!("{before}, {element}"),
-        None => element,
-    };
+    if kept(&FORWARDED).is_some() {
+        element = joined(head.headers, &FORWARDED, &element);
+    }
     set_text(sink, FORWARDED, &element);
     sink.set(X_FORWARDED_PROTO, proto);
     match kept(&X_FORWARDED_HOST) {
         Some(before) => sink.set(X_FORWARDED_HOST, before.clone()),
-        None => set_text(sink, X_FORWARDED_HOST, host),
+        None => match head.headers.get(HOST) {
+            Some(sent) if head.authority.is_none() => sink.set(X_FORWARDED_HOST, sent.clone()),
+            _ => set_text(sink, X_FORWARDED_HOST, host),
+        },
     }
     // HTTP/2 names the host in `:authority`; HTTP/1.1 upstreams look for it here.
     if head.authority.is_some() {
@@ -95,16 +126,15 @@ fn forwarded(head: &Head<'_>, context: &Context, sink: &mut impl HeaderSink) {
     }
 }
 
-/// Every `X-Forwarded-For` field in one, and our peer behind them.
-fn joined(headers: &HeaderMap, peer: IpAddr) -> String {
-    let mut chain = String::with_capacity(64);
-    for field in headers.get_all(X_FORWARDED_FOR).iter().filter_map(|field| field.to_str().ok()) {
-        chain.push_str(field);
-        chain.push_str(", ");
+/// Every field of this name in one list, and our own element behind them.
+fn joined(headers: &HeaderMap, name: &HeaderName, own: &str) -> String {
+    let mut list = String::with_capacity(96);
+    for field in headers.get_all(name).iter().filter_map(|field| field.to_str().ok()) {
+        list.push_str(field);
+        list.push_str(", ");
     }
-    // Writing to a String cannot fail.
-    let _ = write!(chain, "{peer}");
-    chain
+    list.push_str(own);
+    list
 }
 
 fn set_some(sink: &mut impl HeaderSink, name: HeaderName, value: Option<&HeaderValue>) {
@@ -148,8 +178,16 @@ mod tests {
         let mut context = Context::new();
         context.client = Some(Client { ip, network: ip, through_trusted_proxy: trusted });
         context.identity = identity.map(Arc::new);
-        let head =
-            Head { method: &Method::GET, path: b"/", authority: None, headers: &headers, peer: ip, encrypted: true };
+        let head = Head {
+            method: &Method::GET,
+            path: b"/",
+            target_bytes: 1,
+            authority: None,
+            headers: &headers,
+            peer: ip,
+            encrypted: true,
+            http2: false,
+        };
         let mut sink = headers.clone();
         rewrite(&head, &context, &mut sink);
         sink
@@ -166,11 +204,14 @@ mod tests {
             ("x-forwarded-port", "1"),
             ("forwarded", "for=6.6.6.6"),
             ("x-real-ip", "6.6.6.6"),
+            ("x-original-url", "/root"),
             ("x-request-id", "mine"),
             ("authorization", "Bearer t"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
         ];
         let identity = Identity::new("u-1", AuthMethod::Jwt, "read write", &["user".into()], None);
-        let sent = rewritten(&spoofed, false, Some(identity));
+        let sent = rewritten(&spoofed, false, identity);
         let text = format!("{sent:?}");
         assert!(!text.contains("root") && !text.contains("6.6.6.6") && !text.contains("mine"), "{text}");
         assert_eq!(sent["x-auth-subject"], "u-1");
@@ -178,17 +219,27 @@ mod tests {
         assert_eq!(sent["x-forwarded-for"], "10.0.0.1");
         assert_eq!(sent["forwarded"], "for=10.0.0.1;host=\"api.test\";proto=https");
         assert_eq!(sent["authorization"], "Bearer t");
+        assert_eq!(sent["cookie"], "a=1; b=2");
         assert!(!rewritten(&spoofed, false, None).contains_key("x-auth-subject"));
     }
 
     #[test]
     fn a_trusted_proxy_is_added_to() {
         let sent = rewritten(
-            &[("host", "api.test"), ("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "http")],
+            &[
+                ("host", "api.test"),
+                ("x-forwarded-for", "1.1.1.1"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-proto", "http"),
+                ("forwarded", "for=6.6.6.6"),
+                ("forwarded", "for=1.1.1.1"),
+            ],
             true,
             None,
         );
         assert_eq!(sent["x-forwarded-for"], "1.1.1.1, 10.0.0.1");
         assert_eq!(sent["x-forwarded-proto"], "http");
+        let forwarded = "for=6.6.6.6, for=1.1.1.1, for=10.0.0.1;host=\"api.test\";proto=https";
+        assert_eq!(sent["forwarded"], forwarded);
     }
 }

@@ -16,6 +16,8 @@ pub(crate) enum Progress {
     Sent {
         /// Whether all of the body is still there to be sent again.
         body_kept: bool,
+        /// Whether the connection had been used before: then the server may just have been about to close it.
+        reused: bool,
     },
     /// Part of the answer went out to the client.
     Answering,
@@ -24,7 +26,7 @@ pub(crate) enum Progress {
 /// Whether to try again. The server's health is told of connections that could not be opened.
 pub(crate) fn decide(
     route: &Route,
-    notes: &DispatchNotes,
+    notes: &mut DispatchNotes,
     method: &Method,
     failure: Failure,
     progress: Progress,
@@ -34,20 +36,28 @@ pub(crate) fn decide(
     {
         tracing::warn!(upstream = %route.pool.name, endpoint = %ticket.endpoint.label, healthy, "endpoint health changed");
     }
-    repeatable(method, failure, progress) && route.pool.may_retry(notes.attempts, notes.tried)
+    if !repeatable(method, failure, progress) {
+        return false;
+    }
+    if matches!(progress, Progress::Sent { reused: true, .. }) {
+        route.pool.forget_tried(&mut notes.tried);
+    }
+    route.pool.may_retry(notes.attempts, notes.tried)
 }
 
 /// What a server has not seen may always be sent again; what it may have seen, only when its method says that twice is as
 /// good as once (RFC 9110 §9.2.2).
 fn repeatable(method: &Method, failure: Failure, progress: Progress) -> bool {
     match failure {
-        Failure::Client | Failure::Refused(_) | Failure::Internal => return false,
+        Failure::Client | Failure::ClientSlow | Failure::ClientProtocol | Failure::Refused(_) | Failure::Internal => {
+            return false;
+        }
         Failure::Connect | Failure::Timeout | Failure::Broken | Failure::Protocol => {}
     }
     match progress {
         Progress::NotConnected => true,
         // A server that is slow is not helped by a second one doing the same work.
-        Progress::Sent { body_kept } => failure != Failure::Timeout && body_kept && method.is_idempotent(),
+        Progress::Sent { body_kept, .. } => failure != Failure::Timeout && body_kept && method.is_idempotent(),
         Progress::Answering => false,
     }
 }
@@ -58,8 +68,8 @@ mod tests {
 
     #[test]
     fn only_what_may_be_repeated_is() {
-        let sent = Progress::Sent { body_kept: true };
-        let lost = Progress::Sent { body_kept: false };
+        let sent = Progress::Sent { body_kept: true, reused: true };
+        let lost = Progress::Sent { body_kept: false, reused: true };
         for (method, failure, progress, expected) in [
             (Method::POST, Failure::Connect, Progress::NotConnected, true),
             (Method::GET, Failure::Connect, Progress::NotConnected, true),

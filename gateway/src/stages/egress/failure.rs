@@ -11,6 +11,8 @@ pub(crate) fn refusal(failure: Failure, route: Option<&Route>) -> Option<Refusal
     let code = match failure {
         Failure::Client => return None,
         Failure::Connect => return Some(unreachable(route)),
+        Failure::ClientSlow => Code::RequestTimeout,
+        Failure::ClientProtocol => Code::RequestMalformed,
         Failure::Timeout => Code::UpstreamTimeout,
         Failure::Broken => Code::UpstreamFailed,
         Failure::Protocol => Code::UpstreamProtocol,
@@ -21,9 +23,10 @@ pub(crate) fn refusal(failure: Failure, route: Option<&Route>) -> Option<Refusal
         },
         Failure::Internal => Code::InternalError,
     };
+    let about_upstream = matches!(failure, Failure::Timeout | Failure::Broken | Failure::Protocol);
     let refusal = Refusal::new(code);
     Some(match route {
-        Some(route) if code != Code::InternalError => refusal.policy(&route.pool.name),
+        Some(route) if about_upstream => refusal.policy(&route.pool.name),
         _ => refusal,
     })
 }

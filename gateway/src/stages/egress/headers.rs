@@ -9,29 +9,25 @@ use crate::stages::dispatch::forward::HeaderSink;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Takes away what was meant for the connection to the upstream (RFC 9110 §7.6.1), and names the request.
-pub(crate) fn rewrite(
-    answer: &HeaderMap,
-    switching_protocols: bool,
-    request_id: &HeaderValue,
-    sink: &mut impl HeaderSink,
-) {
-    sink.set(X_REQUEST_ID, request_id.clone());
+/// The fields that were meant for the connection to the upstream (RFC 9110 §7.6.1). A change of protocols lives off them,
+/// so there they stay. Most answers have none, and then nothing is allocated.
+pub(crate) fn unwanted(answer: &HeaderMap, switching_protocols: bool) -> Vec<HeaderName> {
     if switching_protocols {
-        return;
+        return Vec::new();
     }
-    for field in answer.get_all(CONNECTION) {
-        for name in field.to_str().unwrap_or("").split(',').map(str::trim).filter(|name| !is_framing(name)) {
-            if let Ok(name) = HeaderName::try_from(name) {
-                sink.remove(&name);
-            }
-        }
+    let nominated = answer.get_all(CONNECTION).iter().filter_map(|field| field.to_str().ok());
+    let nominated = nominated.flat_map(|field| field.split(',')).map(str::trim).filter(|name| !is_framing(name));
+    let nominated = nominated.filter_map(|name| HeaderName::try_from(name).ok());
+    let known = [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, TRAILER, UPGRADE, CONNECTION];
+    nominated.chain(known).filter(|name| answer.contains_key(name)).collect()
+}
+
+/// Takes those away, and names the request.
+pub(crate) fn rewrite(unwanted: &[HeaderName], request_id: &HeaderValue, sink: &mut impl HeaderSink) {
+    for name in unwanted {
+        sink.remove(name);
     }
-    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &PROXY_AUTHENTICATE, &TRAILER, &UPGRADE, &CONNECTION] {
-        if answer.contains_key(name) {
-            sink.remove(name);
-        }
-    }
+    sink.set(X_REQUEST_ID, request_id.clone());
 }
 
 /// An answer must not talk us out of its own length.
@@ -59,7 +55,7 @@ mod tests {
             answer.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let mut sink = answer.clone();
-        rewrite(&answer, false, &HeaderValue::from_static("r-1"), &mut sink);
+        rewrite(&unwanted(&answer, false), &HeaderValue::from_static("r-1"), &mut sink);
         let mut left: Vec<_> = sink.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "x-end", "x-request-id"]);

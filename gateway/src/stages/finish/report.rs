@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Uri};
+use http::Method;
 
 use crate::base::telemetry::access_log::{AccessLog, Entry};
 use crate::config::checked::LogWhat;
 use crate::stages::context::{Context, unix_ms};
 use crate::stages::plan::Plan;
+use crate::stages::verdict::Verdict;
 
 /// What the connection knows about a request that is over.
 #[derive(Debug)]
 pub(crate) struct Ending<'a> {
     pub method: &'a Method,
-    pub target: &'a Uri,
-    pub host: Option<HeaderValue>,
+    pub path: &'a str,
+    pub host: Option<&'a str>,
     /// The status that went out; 0 when none did.
     pub status: u16,
     pub bytes_in: u64,
@@ -23,11 +24,15 @@ pub(crate) struct Ending<'a> {
     pub protocol: &'static str,
 }
 
+/// The longest path and host that a line holds; what was refused for its length can be longer.
+const PATH_BYTES_MAX: usize = 2048;
+const HOST_BYTES_MAX: usize = 255;
+
 /// A client that left before its answer; nginx's number, so that people recognise it.
 const CLIENT_LEFT_STATUS: u16 = 499;
 
 /// Says the last words about a request.
-pub(crate) fn report(plan: &Plan, log: &AccessLog, context: &mut Context, ending: Ending<'_>) {
+pub(crate) fn report(plan: &Plan, log: &AccessLog, context: &mut Context, ending: &Ending<'_>) {
     let duration = context.now.elapsed();
     let status = if ending.status == 0 { CLIENT_LEFT_STATUS } else { ending.status };
     let route = context.route.take();
@@ -37,7 +42,8 @@ pub(crate) fn report(plan: &Plan, log: &AccessLog, context: &mut Context, ending
         plan.count_refusal(route.as_ref(), code);
     }
     let upstream = context.dispatch.ticket.take().map(|ticket| Arc::clone(&ticket.endpoint.label));
-    if route.as_ref().is_some_and(|route| route.log == LogWhat::Errors) && status < 400 {
+    let unremarkable = status < 400 && !matches!(context.verdict, Verdict::Failed(_));
+    if unremarkable && route.as_ref().is_some_and(|route| route.log == LogWhat::Errors) {
         return;
     }
     let waited = context.dispatch.attempt_began_ns.zip(context.dispatch.answered_ns);
@@ -45,8 +51,8 @@ pub(crate) fn report(plan: &Plan, log: &AccessLog, context: &mut Context, ending
         time_unix_ms: unix_ms(),
         request_id: context.request_id.clone(),
         method: ending.method.clone(),
-        target: ending.target.clone(),
-        host: ending.host,
+        path: short(ending.path, PATH_BYTES_MAX),
+        host: ending.host.map(|host| short(host, HOST_BYTES_MAX)),
         status,
         code: context.verdict.code().map(common::code::Code::name),
         route: route.map(|route| Arc::clone(&route.id)),
@@ -62,6 +68,11 @@ pub(crate) fn report(plan: &Plan, log: &AccessLog, context: &mut Context, ending
         protocol: ending.protocol,
         outcome: context.verdict.outcome(),
     });
+}
+
+/// The first bytes of a text, cut between characters.
+fn short(text: &str, bytes_max: usize) -> Box<str> {
+    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default().into()
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -45,6 +45,13 @@ impl HealthState {
         self.healthy.load(Ordering::Relaxed)
     }
 
+    /// Takes in a connection that a request could open: the failures before it were not in a row.
+    pub(crate) fn connected(&self) {
+        if self.streak.load(Ordering::Relaxed) != 0 && self.is_healthy() {
+            self.streak.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Takes in one check, or a connection that a request could not open. Returns the new state when it flipped.
     pub(crate) fn report(&self, success: bool) -> Option<bool> {
         let thresholds = self.thresholds?;

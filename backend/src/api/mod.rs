@@ -1,0 +1,89 @@
+//! API: the door. Every route and every layer stands on this page.
+//!
+//! For: HTTP in, services, HTTP out. May touch: `auth`, `query`, `config`, `base`; handlers never see `storage`.
+//! Promises: every refusal is a problem (RFC 9457) with a stable code and the request's id; who is not allowed learns so
+//! before the body is read; a route that is not on this page does not exist.
+//! Read next: `middleware.rs` for what happens around every request, `extract.rs` for what a handler may take for
+//! granted, then one file of `rest/`.
+
+mod error;
+mod extract;
+mod internal;
+mod middleware;
+mod page;
+mod rest;
+mod server;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{delete, get, post};
+use common::secret::Secret;
+
+use crate::auth::{ApiKeys, Sessions, Tokens, Users};
+use crate::base::health::Probe;
+use crate::base::metrics::Metrics;
+use crate::query::Queries;
+
+pub use error::ApiError;
+pub use middleware::Surroundings;
+pub use server::{Bounds, Listener, ServeError};
+
+/// What the handlers work with.
+pub struct Services {
+    /// Logging in, staying in, getting out.
+    pub sessions: Sessions,
+    /// Accounts.
+    pub users: Users,
+    /// API keys.
+    pub api_keys: ApiKeys,
+    /// Access tokens.
+    pub tokens: Arc<Tokens>,
+    /// Questions and answers.
+    pub queries: Queries,
+    /// The parts that `/health/detailed` asks.
+    pub probes: Vec<Arc<dyn Probe>>,
+    /// Every number.
+    pub metrics: Metrics,
+    /// What the gateway must send to ask about API keys; `None` lets everybody who reaches the internal listener.
+    pub introspection_secret: Option<Secret>,
+}
+
+/// The public API.
+pub fn public(services: Arc<Services>, surroundings: Surroundings) -> Router {
+    let routes = Router::new()
+        .route("/auth/login", post(rest::tokens::login))
+        .route("/auth/refresh", post(rest::tokens::refresh))
+        .route("/auth/logout", post(rest::tokens::logout))
+        .route("/auth/me", get(rest::tokens::me))
+        .route("/.well-known/jwks.json", get(rest::tokens::jwks))
+        .route("/api/v1/models", get(rest::models::list))
+        .route("/api/v1/query", post(rest::queries::ask))
+        .route("/api/v1/users", get(rest::users::list).post(rest::users::create))
+        .route("/api/v1/api-keys", get(rest::api_keys::list).post(rest::api_keys::create))
+        .route("/api/v1/api-keys/{id}", delete(rest::api_keys::revoke))
+        .route("/health", get(rest::health::alive))
+        .route("/health/detailed", get(rest::health::detailed));
+    surround(routes, services, surroundings)
+}
+
+/// What only the gateway and the operators reach.
+pub fn internal(services: Arc<Services>, surroundings: Surroundings) -> Router {
+    let routes = Router::new()
+        .route("/internal/keys", post(internal::introspect))
+        .route("/metrics", get(internal::metrics))
+        .route("/health", get(rest::health::alive));
+    surround(routes, services, surroundings)
+}
+
+fn surround(routes: Router<Arc<Services>>, services: Arc<Services>, surroundings: Surroundings) -> Router {
+    routes
+        .fallback(rest::no_route)
+        .method_not_allowed_fallback(rest::no_method)
+        .layer(DefaultBodyLimit::max(surroundings.body_bytes_max))
+        // Outermost, so that every answer, refusals of the router included, has passed through it.
+        .layer(from_fn_with_state(Arc::new(surroundings), middleware::around))
+        .with_state(services)
+}

@@ -1,0 +1,117 @@
+//! API keys: made, listed, revoked by their owners.
+//!
+//! For: `/api/v1/api-keys`. May touch: `auth::ApiKeys`. Promises: a whole key is shown once, in the answer that makes it.
+//! Read next: `auth/api_keys.rs`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use common::access::Permission;
+use http::StatusCode;
+use http::header::CACHE_CONTROL;
+use serde::{Deserialize, Serialize};
+
+use crate::api::Services;
+use crate::api::error::ApiError;
+use crate::api::extract::{Allowed, JsonBody, PathText, QueryString, Reading, Writing};
+use crate::api::middleware::Origin;
+use crate::api::page::{Page, PageQuery};
+use crate::auth::{ApiKeyInput, ListedKey};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct ApiKeyRequest {
+    name: String,
+    #[serde(default)]
+    permissions: Option<Vec<Permission>>,
+    #[serde(default)]
+    expires_in_days: Option<u32>,
+}
+
+/// Times are seconds of the Unix epoch.
+#[derive(Serialize)]
+pub(in crate::api) struct ApiKeyAnswer {
+    id: String,
+    name: String,
+    permissions: Vec<Permission>,
+    created_at: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_at: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct CreatedAnswer {
+    /// The whole key, this once.
+    key: String,
+    #[serde(flatten)]
+    listed: ApiKeyAnswer,
+}
+
+impl From<ListedKey> for ApiKeyAnswer {
+    fn from(key: ListedKey) -> Self {
+        Self {
+            id: key.id,
+            name: key.name,
+            permissions: key.permissions,
+            created_at: key.created_at,
+            expires_at: key.expires_at,
+            revoked_at: key.revoked_at,
+            last_used_at: key.last_used_at,
+        }
+    }
+}
+
+/// `GET /api/v1/api-keys`
+pub(in crate::api) async fn list(
+    Allowed { caller, .. }: Allowed<Reading>,
+    State(services): State<Arc<Services>>,
+    QueryString(query): QueryString<PageQuery>,
+) -> Result<Json<Page<ApiKeyAnswer>>, ApiError> {
+    let limit = query.limit()?;
+    let mark = query.after()?;
+    let after = mark.as_deref().map(parse_mark).transpose()?;
+    let keys = services.api_keys.list(&caller, after, limit + 1).await?;
+    let answers = keys.into_iter().map(ApiKeyAnswer::from).collect();
+    Ok(Json(Page::cut(answers, limit, |key: &ApiKeyAnswer| format!("{}:{}", key.created_at, key.id))))
+}
+
+/// `POST /api/v1/api-keys`
+pub(in crate::api) async fn create(
+    Allowed { caller, .. }: Allowed<Writing>,
+    State(services): State<Arc<Services>>,
+    origin: Origin,
+    JsonBody(request): JsonBody<ApiKeyRequest>,
+) -> Result<Response, ApiError> {
+    let input = ApiKeyInput {
+        name: request.name,
+        permissions: request.permissions,
+        expires_in_days: request.expires_in_days,
+    };
+    let created = services.api_keys.create(&caller, input, &origin.client()).await?;
+    let answer = CreatedAnswer { key: created.key.reveal(), listed: created.listed.into() };
+    Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
+}
+
+/// `DELETE /api/v1/api-keys/{id}`
+pub(in crate::api) async fn revoke(
+    Allowed { caller, .. }: Allowed<Writing>,
+    State(services): State<Arc<Services>>,
+    origin: Origin,
+    PathText(id): PathText,
+) -> Result<StatusCode, ApiError> {
+    services.api_keys.revoke(&caller, &id, &origin.client()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What `list` wrote into a cursor: the second in which a key was made, and its id.
+fn parse_mark(mark: &str) -> Result<(i64, &str), ApiError> {
+    mark.split_once(':')
+        .and_then(|(created_at, id)| Some((created_at.parse().ok()?, id)))
+        .ok_or_else(|| ApiError::input("cursor", "is not one that this list gave"))
+}

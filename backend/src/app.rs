@@ -1,0 +1,276 @@
+//! App: the one place where everything is built and joined.
+//!
+//! For: the commands of `main.rs`. May touch: everything below it. Promises: nothing listens before the database is up
+//! to date and the development account was made or refused; after SIGTERM or SIGINT requests in flight are finished and
+//! what is remembered is written down. Read next: `api/mod.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::access::Role;
+use common::clock::{Clock, SystemClock};
+use common::secret::Secret;
+use tokio::sync::watch;
+
+use crate::api::{Bounds, Listener, ServeError, Services, Surroundings};
+use crate::auth::{
+    ApiKeys, Audit, AuthError, FLUSH_PERIOD, Hasher, LastUsed, PasswordError, SeedError, Sessions, SigningKeyError,
+    SigningKeys, Throttle, Tokens, User, Users,
+};
+use crate::base::health::Probe;
+use crate::base::metrics::{Metrics, MetricsError};
+use crate::base::time::now_seconds;
+use crate::config::Config;
+use crate::query::{BuildError, Queries};
+use crate::storage::{StorageError, Store};
+use crate::{api, auth};
+
+/// How often what has expired is deleted; the first time is at start.
+const HOUSEKEEPING_PERIOD: Duration = Duration::from_hours(1);
+
+/// Batches deleted in one go; what is left waits for the next hour.
+const HOUSEKEEPING_BATCHES_MAX: usize = 100;
+
+/// Why the program does not start, or a command does not do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error("the database cannot be used")]
+    Storage(#[from] StorageError),
+    /// A signing key.
+    #[error("the signing keys cannot be used")]
+    SigningKeys(#[from] SigningKeyError),
+    /// Password hashing.
+    #[error("passwords cannot be hashed")]
+    Hashing(#[from] PasswordError),
+    /// The development account or key, in production.
+    #[error("the program does not start like this")]
+    Seed(#[from] SeedError),
+    /// A model's client.
+    #[error("a model cannot be used")]
+    Model(#[from] BuildError),
+    /// The metrics.
+    #[error("the metrics cannot be set up")]
+    Metrics(#[from] MetricsError),
+    /// A listener.
+    #[error("a listener cannot be opened")]
+    Listen(#[from] ServeError),
+    /// The signals.
+    #[error("signals cannot be caught")]
+    Signals(#[source] std::io::Error),
+    /// A user that was to be made.
+    #[error("the user cannot be made")]
+    User(#[source] AuthError),
+}
+
+/// What is shared by the listeners and the work behind them.
+struct App {
+    services: Arc<Services>,
+    store: Store,
+    last_used: Arc<LastUsed>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+}
+
+/// Serves until a signal comes.
+///
+/// # Errors
+/// When anything that is needed cannot be had.
+pub async fn run(config: Config) -> Result<(), StartError> {
+    let app = build(&config).await?;
+    let api = Listener::bind("api", config.server.api).await?;
+    let internal = Listener::bind("internal", config.server.internal).await?;
+    let (stop, stopped) = watch::channel(false);
+    catch_signals(stop)?;
+
+    let bounds = Bounds {
+        connections_max: config.server.connections_max,
+        header_timeout: config.server.header_timeout,
+        keepalive: config.server.keepalive,
+        drain: config.server.drain,
+    };
+    let public_router = api::public(Arc::clone(&app.services), surroundings(&config, &app.metrics));
+    let internal_router = api::internal(Arc::clone(&app.services), surroundings(&config, &app.metrics));
+    tokio::join!(
+        api.serve(public_router, bounds, app.metrics.clone(), stopped.clone()),
+        internal.serve(internal_router, bounds, app.metrics.clone(), stopped.clone()),
+        note_uses(&app, stopped.clone()),
+        keep_house(&app, stopped),
+    );
+    // Requests that were in flight until now may have used keys too.
+    flush_uses(&app).await;
+    app.store.close().await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Checks what can be checked without touching the database or the network.
+///
+/// # Errors
+/// What is wrong.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    SigningKeys::new(&config.auth.signing_keys)?;
+    Queries::new(&config.models, config.routing, config.cache, Metrics::new()?, &clock)?;
+    Ok(())
+}
+
+/// Brings the database up to date.
+///
+/// # Errors
+/// When it cannot be opened or migrated.
+pub async fn migrate(config: &Config) -> Result<(), StartError> {
+    let store = Store::open(&config.database).await?;
+    store.close().await;
+    Ok(())
+}
+
+/// Makes a user.
+///
+/// # Errors
+/// When the name is taken, the password too short, or the database fails.
+pub async fn user_add(config: &Config, name: &str, password: Secret, role: Role) -> Result<User, StartError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store = Store::open(&config.database).await?;
+    let hasher = Arc::new(Hasher::new(config.auth.hashing)?);
+    let audit = Audit::new(store.clone(), Arc::clone(&clock));
+    let users = Users { store: store.clone(), hasher, audit, clock };
+    let made = users.create_by_operator(name, password, role).await.map_err(StartError::User);
+    store.close().await;
+    made
+}
+
+async fn build(config: &Config) -> Result<App, StartError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let metrics = Metrics::new()?;
+    let keys = SigningKeys::new(&config.auth.signing_keys)?;
+    let queries = Queries::new(&config.models, config.routing, config.cache, metrics.clone(), &clock)?;
+    if config.models.is_empty() {
+        tracing::warn!("DEVELOPMENT: no models are configured; the embedded model answers");
+    }
+    let hasher = Arc::new(Hasher::new(config.auth.hashing)?);
+    let store = Store::open(&config.database).await?;
+    auth::check_seed(config.environment, &store, &hasher, &keys, now_seconds(&*clock)).await?;
+    let last_used = Arc::new(LastUsed::default());
+    let services = services(config, &store, hasher, keys, queries, &metrics, &last_used, &clock);
+    Ok(App { services: Arc::new(services), store, last_used, clock, metrics })
+}
+
+#[expect(clippy::too_many_arguments, reason = "this is the place where everything meets")]
+fn services(
+    config: &Config,
+    store: &Store,
+    hasher: Arc<Hasher>,
+    keys: SigningKeys,
+    queries: Queries,
+    metrics: &Metrics,
+    last_used: &Arc<LastUsed>,
+    clock: &Arc<dyn Clock>,
+) -> Services {
+    let auth = &config.auth;
+    let audit = Audit::new(store.clone(), Arc::clone(clock));
+    let tokens = Arc::new(Tokens::new(
+        keys,
+        auth.issuer.clone(),
+        auth.audience.clone(),
+        auth.access_token_ttl,
+        Arc::clone(clock),
+    ));
+    Services {
+        sessions: Sessions {
+            store: store.clone(),
+            hasher: Arc::clone(&hasher),
+            tokens: Arc::clone(&tokens),
+            throttle: Throttle::new(auth.login, Arc::clone(clock)),
+            audit: audit.clone(),
+            metrics: metrics.clone(),
+            clock: Arc::clone(clock),
+            refresh_ttl: auth.refresh_token_ttl,
+        },
+        users: Users { store: store.clone(), hasher, audit: audit.clone(), clock: Arc::clone(clock) },
+        api_keys: ApiKeys {
+            store: store.clone(),
+            audit,
+            last_used: Arc::clone(last_used),
+            clock: Arc::clone(clock),
+        },
+        tokens,
+        queries,
+        probes: vec![Arc::new(store.clone()) as Arc<dyn Probe>],
+        metrics: metrics.clone(),
+        introspection_secret: config.introspection.secret.clone(),
+    }
+}
+
+fn surroundings(config: &Config, metrics: &Metrics) -> Surroundings {
+    Surroundings {
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        request_timeout: config.server.request_timeout,
+        body_bytes_max: config.server.body_bytes_max,
+        metrics: metrics.clone(),
+    }
+}
+
+/// Tells `stop` when SIGTERM or SIGINT comes.
+fn catch_signals(stop: watch::Sender<bool>) -> Result<(), StartError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is in flight"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is in flight"),
+        }
+        stop.send_replace(true);
+        // Kept alive until the program ends, so that nobody takes a closed channel for a second signal.
+        stop.closed().await;
+    });
+    Ok(())
+}
+
+/// Writes down when keys were used, on a timer.
+async fn note_uses(app: &App, mut stopped: watch::Receiver<bool>) {
+    while !wait(FLUSH_PERIOD, &mut stopped).await {
+        flush_uses(app).await;
+    }
+}
+
+async fn flush_uses(app: &App) {
+    if let Err(error) = app.last_used.flush(&app.store).await {
+        tracing::error!(%error, "the last uses of API keys could not be noted");
+    }
+}
+
+/// Deletes what has expired, at start and on a timer.
+async fn keep_house(app: &App, mut stopped: watch::Receiver<bool>) {
+    loop {
+        if let Err(error) = clean(&app.store, now_seconds(&*app.clock)).await {
+            tracing::error!(%error, "what has expired could not be deleted");
+        }
+        if wait(HOUSEKEEPING_PERIOD, &mut stopped).await {
+            return;
+        }
+    }
+}
+
+async fn clean(store: &Store, now: i64) -> Result<(), StorageError> {
+    for _ in 0..HOUSEKEEPING_BATCHES_MAX {
+        if !store.audit_events_clean(now).await? {
+            break;
+        }
+    }
+    for _ in 0..HOUSEKEEPING_BATCHES_MAX {
+        if !store.refresh_tokens_clean(now).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the period, or until the program is to end; says whether it is.
+async fn wait(period: Duration, stopped: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(period) => false,
+        _ = stopped.wait_for(|stop| *stop) => true,
+    }
+}

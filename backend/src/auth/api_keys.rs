@@ -1,0 +1,211 @@
+//! API keys: made, shown once, verified, revoked.
+//!
+//! For: programs that call the API on a user's behalf. May touch: `storage`, audit.
+//! Promises: a key never exceeds its owner, neither when it is made nor later, when the owner may have become less; a
+//! revoked key is refused at its next use; which of malformed, unknown, expired or revoked it is, is not told.
+//! Read next: `last_used.rs`, then `common::api_key` for how a key looks.
+
+use std::sync::Arc;
+
+use common::access::Permission;
+use common::api_key::ApiKey;
+use common::clock::Clock;
+
+use super::{Audit, AuthError, Caller, Client, LastUsed, Method};
+use crate::base::time::{DAY_SECONDS, now_seconds};
+use crate::storage::{ApiKeyPage, ApiKeyRow, AuditKind, NewApiKey, Store};
+
+/// Usable keys that one user may have.
+pub const KEYS_PER_USER_MAX: u32 = 100;
+/// The longest name of a key, in characters.
+const NAME_CHARS_MAX: usize = 64;
+/// The longest that a key with an end may hold, in days.
+const EXPIRES_IN_DAYS_MAX: u32 = 3_650;
+
+/// What a new key should be.
+#[derive(Clone, Debug)]
+pub struct ApiKeyInput {
+    /// What the owner calls it.
+    pub name: String,
+    /// What it may do; all that the caller may, if `None`.
+    pub permissions: Option<Vec<Permission>>,
+    /// When it ends; never, if `None`.
+    pub expires_in_days: Option<u32>,
+}
+
+/// A key that was just made.
+pub struct CreatedKey {
+    /// The whole key, to be shown once.
+    pub key: ApiKey,
+    /// What is kept of it.
+    pub listed: ListedKey,
+}
+
+/// A key, as its owner sees it afterwards.
+#[derive(Clone, Debug)]
+pub struct ListedKey {
+    /// The public id.
+    pub id: String,
+    /// What the owner calls it.
+    pub name: String,
+    /// What it was given.
+    pub permissions: Vec<Permission>,
+    /// In seconds of the Unix epoch, as all times here.
+    pub created_at: i64,
+    /// Never, if `None`.
+    pub expires_at: Option<i64>,
+    /// Not revoked, if `None`.
+    pub revoked_at: Option<i64>,
+    /// Not yet, if `None`; to within a minute.
+    pub last_used_at: Option<i64>,
+}
+
+/// A key that holds.
+#[derive(Clone, Debug)]
+pub struct VerifiedKey {
+    /// Who shows it.
+    pub caller: Caller,
+    /// Refused from this second on.
+    pub expires_at: Option<i64>,
+}
+
+/// Everything keys need.
+pub struct ApiKeys {
+    /// Where they are kept.
+    pub store: Store,
+    /// Writes events down.
+    pub audit: Audit,
+    /// Remembers when keys were used.
+    pub last_used: Arc<LastUsed>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl From<ApiKeyRow> for ListedKey {
+    fn from(row: ApiKeyRow) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            permissions: row.permissions,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            revoked_at: row.revoked_at,
+            last_used_at: row.last_used_at,
+        }
+    }
+}
+
+impl ApiKeys {
+    /// Makes a key for the caller.
+    ///
+    /// # Errors
+    /// `Input`, `GrantExceeded` when it should do more than the caller may, `KeysFull`, or that the database failed.
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        input: ApiKeyInput,
+        client: &Client<'_>,
+    ) -> Result<CreatedKey, AuthError> {
+        let permissions = input.permissions.clone().unwrap_or_else(|| caller.permissions.clone());
+        check_input(&input, &permissions)?;
+        caller.may_grant(&permissions)?;
+        let key = ApiKey::generate();
+        let created_at = now_seconds(&*self.clock);
+        let lifetime = input.expires_in_days.map(|days| i64::from(days) * DAY_SECONDS);
+        let listed = ListedKey {
+            id: key.id().to_owned(),
+            name: input.name,
+            permissions,
+            created_at,
+            expires_at: lifetime.map(|seconds| created_at.saturating_add(seconds)),
+            revoked_at: None,
+            last_used_at: None,
+        };
+        let row = NewApiKey {
+            id: &listed.id,
+            user_id: &caller.subject,
+            name: &listed.name,
+            secret_hash: key.secret_hash(),
+            permissions: &listed.permissions,
+            created_at,
+            expires_at: listed.expires_at,
+        };
+        if !self.store.api_key_create(row, KEYS_PER_USER_MAX).await? {
+            return Err(AuthError::KeysFull);
+        }
+        self.audit.note(AuditKind::ApiKeyCreated, &caller.subject, Some(client), Some(&listed.id)).await;
+        Ok(CreatedKey { key, listed })
+    }
+
+    /// Up to `limit` keys of the caller, after the one made at this second with this id.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        after: Option<(i64, &str)>,
+        limit: u32,
+    ) -> Result<Vec<ListedKey>, AuthError> {
+        let (created_at, id) = after.unwrap_or((0, ""));
+        let rows = self.store.api_key_list(&caller.subject, ApiKeyPage { created_at, id, limit }).await?;
+        Ok(rows.into_iter().map(ListedKey::from).collect())
+    }
+
+    /// Revokes a key: one of the caller's own, or any for who administers.
+    ///
+    /// # Errors
+    /// `NotFound`, or that the database failed.
+    pub async fn revoke(&self, caller: &Caller, id: &str, client: &Client<'_>) -> Result<(), AuthError> {
+        let owner = if caller.may(Permission::Admin) { None } else { Some(caller.subject.as_str()) };
+        if !self.store.api_key_revoke(id, owner, now_seconds(&*self.clock)).await? {
+            return Err(AuthError::NotFound);
+        }
+        self.audit.note(AuditKind::ApiKeyRevoked, &caller.subject, Some(client), Some(id)).await;
+        Ok(())
+    }
+
+    /// Who shows this key.
+    ///
+    /// # Errors
+    /// `KeyInvalid`, or that the database failed.
+    pub async fn verify(&self, text: &str) -> Result<VerifiedKey, AuthError> {
+        let shown = ApiKey::parse(text).map_err(|_| AuthError::KeyInvalid)?;
+        let kept = self.store.api_key_by_id(shown.id()).await?.ok_or(AuthError::KeyInvalid)?;
+        let now = now_seconds(&*self.clock);
+        let right = kept.secret_hash.matches(&shown.secret_hash());
+        let expired = kept.expires_at.is_some_and(|expires_at| expires_at <= now);
+        if !right || expired || kept.revoked_at.is_some() {
+            return Err(AuthError::KeyInvalid);
+        }
+        self.last_used.note(&kept.id, now);
+        Ok(VerifiedKey { expires_at: kept.expires_at, caller: caller_of(kept) })
+    }
+}
+
+/// What the key was given, less what its owner no longer has.
+fn caller_of(kept: ApiKeyRow) -> Caller {
+    let owners = kept.owner_role.permissions();
+    Caller {
+        subject: kept.user_id,
+        roles: vec![kept.owner_role.as_str().to_owned()],
+        permissions: kept.permissions.into_iter().filter(|permission| owners.contains(permission)).collect(),
+        method: Method::ApiKey,
+        key_id: Some(kept.id),
+    }
+}
+
+fn check_input(input: &ApiKeyInput, permissions: &[Permission]) -> Result<(), AuthError> {
+    let wrong = |field, why: String| Err(AuthError::Input { field, why });
+    let length = input.name.chars().count();
+    if !(1..=NAME_CHARS_MAX).contains(&length) || input.name.chars().any(char::is_control) {
+        return wrong("name", format!("must have 1 to {NAME_CHARS_MAX} printable characters"));
+    }
+    if permissions.is_empty() {
+        return wrong("permissions", "must name at least one permission".into());
+    }
+    if input.expires_in_days.is_some_and(|days| !(1..=EXPIRES_IN_DAYS_MAX).contains(&days)) {
+        return wrong("expires_in_days", format!("must be 1 to {EXPIRES_IN_DAYS_MAX}"));
+    }
+    Ok(())
+}

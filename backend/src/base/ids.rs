@@ -1,0 +1,50 @@
+//! Ids: how things are named that this program makes.
+//!
+//! For: rows, tokens and requests. May touch: the random generator and the clock behind `UUIDv7` (RFC 9562 §5.7).
+//! Promises: ids sort by the time they were made, to the millisecond; a request id taken from a client is 1 to 64 visible ASCII characters.
+//! Read next: `api/middleware.rs`, which gives each request its id.
+
+use uuid::Uuid;
+
+/// The longest request id taken over from a client, in characters.
+pub const REQUEST_ID_CHARS_MAX: usize = 64;
+
+/// A new id for anything: a `UUIDv7` in its 36-character form.
+#[must_use]
+pub fn new_id() -> String {
+    Uuid::now_v7().to_string()
+}
+
+/// The client's own request id when it is fit for logs and headers, else a new one.
+#[must_use]
+pub fn request_id(from_client: Option<&[u8]>) -> String {
+    from_client
+        .filter(|id| (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic))
+        .and_then(|id| String::from_utf8(id.to_vec()).ok())
+        .unwrap_or_else(new_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fit_request_id_is_kept_and_any_other_replaced() {
+        assert_eq!(request_id(Some(b"r-1")), "r-1");
+        let longest = vec![b'x'; REQUEST_ID_CHARS_MAX];
+        assert_eq!(request_id(Some(&longest)).len(), REQUEST_ID_CHARS_MAX);
+        let too_long = vec![b'x'; REQUEST_ID_CHARS_MAX + 1];
+        for unfit in [None, Some(&b""[..]), Some(&b"a b"[..]), Some(&b"a\tb"[..]), Some("é".as_bytes()), Some(&too_long[..])] {
+            assert_eq!(request_id(unfit).len(), 36, "{unfit:?}");
+        }
+    }
+
+    #[test]
+    fn ids_differ_and_sort_by_time() {
+        let mut ids: Vec<String> = (0..100).map(|_| new_id()).collect();
+        let made = ids.clone();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids, made);
+    }
+}

@@ -1,0 +1,206 @@
+//! Metrics: every number this program publishes, in one list.
+//!
+//! For: `/metrics` on the internal listener, in Prometheus' text format. May touch: the process's own figures.
+//! Promises: label values are bounded: routes come from the route table, models from the configuration, outcomes from
+//! the enums of this file; nothing a client sends becomes a label.
+//! Read next: `api/middleware.rs` and `query/mod.rs`, which count.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TEXT_FORMAT, TextEncoder,
+};
+
+/// The media type of `/metrics`.
+pub const MEDIA_TYPE: &str = TEXT_FORMAT;
+
+/// What is counted for requests that match no route.
+pub const ROUTE_UNMATCHED: &str = "unmatched";
+
+/// Upper bounds of the latency histogram, in seconds: from a cached answer to a slow model.
+const LATENCY_BUCKETS_SECONDS: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0];
+
+/// How a login ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginOutcome {
+    /// Tokens were issued.
+    Ok,
+    /// User name or password was wrong.
+    Failed,
+    /// Refused before the password was looked at.
+    Throttled,
+}
+
+/// Where an answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerSource {
+    /// The answer cache.
+    Cache,
+    /// The model.
+    Model,
+    /// Nowhere: the model failed.
+    Failed,
+}
+
+/// All of them. Cheap to clone: the handles share their numbers.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    queries: IntCounterVec,
+    logins: IntCounterVec,
+    connections: IntGauge,
+}
+
+/// The metrics could not be set up, or not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// Two metrics share a name, or a name breaks the grammar.
+    #[error("a metric cannot be registered")]
+    Register(#[source] prometheus::Error),
+    /// The text could not be written.
+    #[error("the metrics cannot be written")]
+    Encode(#[source] prometheus::Error),
+}
+
+impl LoginOutcome {
+    /// The label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Throttled => "throttled",
+        }
+    }
+}
+
+impl AnswerSource {
+    /// The label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+            Self::Model => "model",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Metrics {
+    /// Registers them all.
+    ///
+    /// # Errors
+    /// `MetricsError::Register`, which is a programming error.
+    pub fn new() -> Result<Self, MetricsError> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels).map_err(MetricsError::Register)
+        };
+        let latency = HistogramOpts::new("backend_request_seconds", "Time from the request's head to the answer's head.")
+            .buckets(LATENCY_BUCKETS_SECONDS.to_vec());
+        let metrics = Self {
+            registry: Registry::new(),
+            requests: counter("backend_requests_total", "Requests by route and status class.", &["route", "class"])?,
+            request_seconds: HistogramVec::new(latency, &["route"]).map_err(MetricsError::Register)?,
+            queries: counter(
+                "backend_queries_total",
+                "Queries by model and where the answer came from: cache, model or failed.",
+                &["model", "source"],
+            )?,
+            logins: counter("backend_logins_total", "Logins by outcome: ok, failed or throttled.", &["outcome"])?,
+            connections: IntGauge::new("backend_connections", "Open client connections on all listeners.")
+                .map_err(MetricsError::Register)?,
+        };
+        metrics.register()?;
+        Ok(metrics)
+    }
+
+    fn register(&self) -> Result<(), MetricsError> {
+        let register = |collector| self.registry.register(collector).map_err(MetricsError::Register);
+        register(Box::new(self.requests.clone()))?;
+        register(Box::new(self.request_seconds.clone()))?;
+        register(Box::new(self.queries.clone()))?;
+        register(Box::new(self.logins.clone()))?;
+        register(Box::new(self.connections.clone()))?;
+        #[cfg(target_os = "linux")]
+        register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(())
+    }
+
+    /// One request was answered. `route` is a path of the route table or `ROUTE_UNMATCHED`.
+    pub fn request(&self, route: &str, status: u16, took: Duration) {
+        let class = match status {
+            100..=199 => "1xx",
+            200..=299 => "2xx",
+            300..=399 => "3xx",
+            400..=499 => "4xx",
+            _ => "5xx",
+        };
+        self.requests.with_label_values(&[route, class]).inc();
+        self.request_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
+    /// One query ended. `model` is an id of the configuration.
+    pub fn query(&self, model: &str, source: AnswerSource) {
+        self.queries.with_label_values(&[model, source.as_str()]).inc();
+    }
+
+    /// One login ended.
+    pub fn login(&self, outcome: LoginOutcome) {
+        self.logins.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// One connection was opened; it is counted as open until the guard is dropped.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionGuard {
+        self.connections.inc();
+        ConnectionGuard(self.connections.clone())
+    }
+
+    /// All numbers in Prometheus' text format.
+    ///
+    /// # Errors
+    /// `MetricsError::Encode`, which is a programming error.
+    pub fn render(&self) -> Result<Vec<u8>, MetricsError> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).map_err(MetricsError::Encode)?;
+        Ok(text)
+    }
+}
+
+/// Counts one open connection while it lives.
+pub struct ConnectionGuard(IntGauge);
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_published() {
+        let metrics = Metrics::new().expect("the metrics register");
+        metrics.request("/health", 200, Duration::from_millis(3));
+        metrics.query("capibara6-dev", AnswerSource::Cache);
+        metrics.login(LoginOutcome::Throttled);
+        let open = metrics.connection();
+        let text = String::from_utf8(metrics.render().expect("the metrics render")).expect("text");
+        for line in [
+            "backend_requests_total{class=\"2xx\",route=\"/health\"} 1",
+            "backend_queries_total{model=\"capibara6-dev\",source=\"cache\"} 1",
+            "backend_logins_total{outcome=\"throttled\"} 1",
+            "backend_connections 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        drop(open);
+        let text = String::from_utf8(metrics.render().expect("the metrics render")).expect("text");
+        assert!(text.contains("backend_connections 0"), "{text}");
+    }
+}

@@ -1,0 +1,12 @@
+//! Base: the ground floor, which knows no room above it.
+//!
+//! For: small tools that several rooms share: ids, digests, addresses, probes, metrics.
+//! May touch: nothing of this crate. Promises: no I/O but the random generator and the process's own figures.
+//! Read next: `metrics.rs` for every number this program publishes.
+
+pub mod digest;
+pub mod health;
+pub mod ids;
+pub mod metrics;
+pub mod network;
+pub mod time;

@@ -1,0 +1,250 @@
+//! Check: from what was written to what can run.
+//!
+//! For: bounds, cross-references and impossible mixes, all reported at once. May touch: secret references.
+//! Promises: every mistake carries the place of the value it is about; a secret's text is in none of them.
+//! Read next: `checked.rs`.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::secret::{Secret, SecretRef};
+use common::settings::{At, ByteSize, Decoder, Millis};
+use common::telemetry::LogFormat;
+
+use super::checked::{
+    Auth, Cache, Config, Database, Environment, Hashing, Introspection, Log, LoginLimits, Model, Routing, Server, SigningKeySource,
+};
+use super::raw;
+
+/// The longest name of a model or key, in characters.
+const NAME_CHARS_MAX: usize = 64;
+
+/// The shortest secret that guards introspection, in bytes.
+const SECRET_BYTES_MIN: usize = 16;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The checked configuration; `None` when something could not be mended for the sake of further checks.
+pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
+    if file.version.value != 1 {
+        decoder.mistake_at(&file.version, format!("{} is not known; write 1", file.version.value));
+    }
+    let production = file.environment.value == Environment::Production;
+    if production && file.auth.signing_keys.is_empty() {
+        decoder.mistake_at(&file.environment, "production needs at least one key in auth.signing_keys");
+    }
+    if production && file.introspection.secret.is_none() {
+        decoder.mistake_at(&file.environment, "production needs introspection.secret");
+    }
+    if production && file.models.is_empty() {
+        decoder.mistake_at(&file.environment, "production needs at least one entry in models");
+    }
+    // Each part is checked before any is judged, so that all mistakes are found.
+    let server = server(file.server, decoder);
+    let database = database(file.database, decoder);
+    let auth = auth(file.auth, decoder);
+    let introspection = introspection(&file.introspection, decoder);
+    let models = models(file.models, decoder);
+    let large_from = bounded(&file.routing.large_from, 0, 100, decoder);
+    let cache = cache(&file.cache, decoder);
+    Some(Config {
+        environment: file.environment.value,
+        log: Log { filter: file.log.filter, format: log_format(file.log.format) },
+        server: server?,
+        database: database?,
+        auth: auth?,
+        introspection: introspection?,
+        models: models?,
+        routing: Routing { large_from: large_from? },
+        cache: cache?,
+    })
+}
+
+fn log_format(format: raw::LogFormat) -> LogFormat {
+    // Both know the same two words; a test of the shipped file would show if they ever did not.
+    format.word().parse().unwrap_or_default()
+}
+
+fn server(raw: raw::Server, decoder: &mut Decoder) -> Option<Server> {
+    if raw.api.0 == raw.internal.value.0 && raw.api.0.port() != 0 {
+        decoder.mistake_at(&raw.internal, "server.api and server.internal must not share one address");
+    }
+    let header_timeout = lasting(&raw.header_timeout, decoder);
+    let keepalive = lasting(&raw.keepalive, decoder);
+    let request_timeout = lasting(&raw.request_timeout, decoder);
+    let body_bytes_max = size(&raw.body_max, decoder);
+    let connections_max = bounded(&raw.max_connections, 1, 1_000_000, decoder);
+    Some(Server {
+        api: raw.api.0,
+        internal: raw.internal.value.0,
+        drain: raw.drain.duration(),
+        header_timeout: header_timeout?,
+        keepalive: keepalive?,
+        request_timeout: request_timeout?,
+        body_bytes_max: body_bytes_max?,
+        connections_max: usize::try_from(connections_max?).ok()?,
+        trusted_proxies: raw.trusted_proxies.into_iter().map(|network| network.0).collect(),
+    })
+}
+
+fn database(raw: raw::Database, decoder: &mut Decoder) -> Option<Database> {
+    let path = database_path(&raw.url, decoder);
+    let readers_max = bounded(&raw.readers_max, 1, 256, decoder);
+    let busy_timeout = lasting(&raw.busy_timeout, decoder);
+    Some(Database { path: path?, readers_max: readers_max?, busy_timeout: busy_timeout? })
+}
+
+/// `sqlite:PATH` or `sqlite://PATH`. Options after `?` are refused, because the program sets what it relies on itself.
+fn database_path(url: &At<String>, decoder: &mut Decoder) -> Option<PathBuf> {
+    let path = url.value.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
+    match path {
+        Some(path) if !path.is_empty() && !path.contains('?') && path != ":memory:" => Some(PathBuf::from(path)),
+        _ => {
+            decoder.mistake_at(url, "is not a SQLite file: write sqlite:PATH, without options and not in memory");
+            None
+        }
+    }
+}
+
+fn auth(raw: raw::Auth, decoder: &mut Decoder) -> Option<Auth> {
+    for text in [&raw.issuer, &raw.audience] {
+        if text.value.trim().is_empty() {
+            decoder.mistake_at(text, "must not be empty");
+        }
+    }
+    let access_token_ttl = lasting(&raw.access_token_ttl, decoder);
+    let refresh_token_ttl = lasting(&raw.refresh_token_ttl, decoder);
+    let signing_keys = signing_keys(raw.signing_keys, decoder);
+    let concurrent_max = bounded(&raw.hashing.concurrent_max, 1, 64, decoder);
+    let waiting_max = bounded(&raw.hashing.waiting_max, 0, 10_000, decoder);
+    let failures_max = bounded(&raw.login.failures_max, 1, 1_000_000, decoder);
+    let window = lasting(&raw.login.window, decoder);
+    Some(Auth {
+        issuer: raw.issuer.value,
+        audience: raw.audience.value,
+        access_token_ttl: access_token_ttl?,
+        refresh_token_ttl: refresh_token_ttl?,
+        signing_keys: signing_keys?,
+        hashing: Hashing {
+            concurrent_max: usize::try_from(concurrent_max?).ok()?,
+            waiting_max: usize::try_from(waiting_max?).ok()?,
+        },
+        login: LoginLimits { failures_max: failures_max?, window: window? },
+    })
+}
+
+fn signing_keys(raw: Vec<raw::SigningKey>, decoder: &mut Decoder) -> Option<Vec<SigningKeySource>> {
+    let mut seen = HashSet::new();
+    let checked: Vec<Option<SigningKeySource>> = raw
+        .into_iter()
+        .map(|key| {
+            let id = unique_name(&key.id, "key", &mut seen, decoder);
+            let pem = secret(&key.key, decoder);
+            Some(SigningKeySource { id: id?, pem: pem? })
+        })
+        .collect();
+    checked.into_iter().collect()
+}
+
+fn introspection(raw: &raw::Introspection, decoder: &mut Decoder) -> Option<Introspection> {
+    let Some(reference) = &raw.secret else { return Some(Introspection { secret: None }) };
+    let secret = secret(reference, decoder)?;
+    if secret.expose().len() < SECRET_BYTES_MIN {
+        decoder.mistake_at(reference, format!("holds fewer than {SECRET_BYTES_MIN} bytes, which can be guessed"));
+        return None;
+    }
+    Some(Introspection { secret: Some(secret) })
+}
+
+fn models(raw: Vec<raw::Model>, decoder: &mut Decoder) -> Option<Vec<Model>> {
+    let mut seen = HashSet::new();
+    let checked: Vec<Option<Model>> = raw.into_iter().map(|model| check_model(model, &mut seen, decoder)).collect();
+    checked.into_iter().collect()
+}
+
+fn check_model(raw: raw::Model, seen: &mut HashSet<String>, decoder: &mut Decoder) -> Option<Model> {
+    let id = unique_name(&raw.id, "model", seen, decoder);
+    let key = match &raw.key {
+        Some(reference) => secret(reference, decoder).map(Some),
+        None => Some(None),
+    };
+    let timeout = lasting(&raw.timeout, decoder);
+    let connect_timeout = lasting(&raw.connect_timeout, decoder);
+    let answer_bytes_max = size(&raw.answer_max, decoder);
+    let tokens_max = bounded(&raw.tokens_max, 1, 10_000_000, decoder);
+    let mut completions_url = raw.url.0;
+    let path = format!("{}/chat/completions", completions_url.path().trim_end_matches('/'));
+    completions_url.set_path(&path);
+    let id = id?;
+    Some(Model {
+        upstream_name: raw.model.unwrap_or_else(|| id.clone()),
+        id,
+        size: raw.size,
+        completions_url,
+        key: key?,
+        timeout: timeout?,
+        connect_timeout: connect_timeout?,
+        answer_bytes_max: answer_bytes_max?,
+        tokens_max: tokens_max?,
+    })
+}
+
+fn cache(raw: &raw::Cache, decoder: &mut Decoder) -> Option<Cache> {
+    let answers_max = bounded(&raw.answers_max, 1, 10_000_000, decoder);
+    let bytes_max = size(&raw.bytes_max, decoder);
+    let ttl = lasting(&raw.ttl, decoder);
+    Some(Cache { answers_max: answers_max?, bytes_max: bytes_max? as u64, ttl: ttl? })
+}
+
+fn bounded<T: PartialOrd + Copy + Display>(at: &At<T>, min: T, max: T, decoder: &mut Decoder) -> Option<T> {
+    if at.value < min || at.value > max {
+        decoder.mistake_at(at, format!("{} is out of range: {min} to {max}", at.value));
+        return None;
+    }
+    Some(at.value)
+}
+
+/// A time that is at least a second long: shorter ones here are always a slip.
+fn lasting(at: &At<Millis>, decoder: &mut Decoder) -> Option<Duration> {
+    let duration = at.value.duration();
+    if duration < SECOND {
+        decoder.mistake_at(at, format!("{} is shorter than 1s", at.value));
+        return None;
+    }
+    Some(duration)
+}
+
+/// A size that is at least a kibibyte and fits this machine.
+fn size(at: &At<ByteSize>, decoder: &mut Decoder) -> Option<usize> {
+    let bytes = at.value.bytes();
+    match usize::try_from(bytes) {
+        Ok(fitting) if (1024..=1024 * 1024 * 1024).contains(&fitting) => Some(fitting),
+        _ => {
+            decoder.mistake_at(at, format!("{bytes} bytes is out of range: 1KiB to 1GiB"));
+            None
+        }
+    }
+}
+
+fn unique_name(at: &At<String>, kind: &str, seen: &mut HashSet<String>, decoder: &mut Decoder) -> Option<String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':' | b'/');
+    let name = &at.value;
+    if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.bytes().all(allowed) {
+        decoder.mistake_at(
+            at,
+            format!("{name:?} cannot name a {kind}: 1 to {NAME_CHARS_MAX} letters, digits, \"_\", \"-\", \".\", \":\" or \"/\""),
+        );
+        return None;
+    }
+    if !seen.insert(name.clone()) {
+        decoder.mistake_at(at, format!("{name:?} names two {kind}s"));
+        return None;
+    }
+    Some(name.clone())
+}
+
+fn secret(reference: &At<SecretRef>, decoder: &mut Decoder) -> Option<Secret> {
+    reference.value.resolve().map_err(|error| decoder.mistake_at(reference, error.to_string())).ok()
+}

@@ -1,0 +1,200 @@
+//! API keys: their public ids, the hashes of their secrets, and what they may do.
+//!
+//! For: creating, finding, listing and revoking keys. May touch: the table `api_keys`, and `users` for the owner's role.
+//! Promises: a secret is kept only as its hash; a revoked key stays, so that its id is never given out again.
+//! Read next: `auth/api_keys.rs`.
+
+use common::access::{Permission, Role, scope_of};
+use common::api_key::SecretHash;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row as _};
+
+use super::{StorageError, Store, commit};
+
+/// An API key, as kept, with its owner's present role.
+#[derive(Clone, Debug)]
+pub struct ApiKeyRow {
+    /// The public id.
+    pub id: String,
+    /// Whose it is.
+    pub user_id: String,
+    /// What the owner is now.
+    pub owner_role: Role,
+    /// What the owner calls it.
+    pub name: String,
+    /// Of the secret.
+    pub secret_hash: SecretHash,
+    /// What it was given.
+    pub permissions: Vec<Permission>,
+    /// In seconds.
+    pub created_at: i64,
+    /// In seconds; never, if `None`.
+    pub expires_at: Option<i64>,
+    /// In seconds.
+    pub revoked_at: Option<i64>,
+    /// In seconds, to within a minute.
+    pub last_used_at: Option<i64>,
+}
+
+/// An API key to be kept.
+#[derive(Clone, Copy)]
+pub struct NewApiKey<'a> {
+    /// The public id.
+    pub id: &'a str,
+    /// Whose it is.
+    pub user_id: &'a str,
+    /// What the owner calls it.
+    pub name: &'a str,
+    /// Of the secret.
+    pub secret_hash: SecretHash,
+    /// What it is given.
+    pub permissions: &'a [Permission],
+    /// In seconds.
+    pub created_at: i64,
+    /// In seconds; never, if `None`.
+    pub expires_at: Option<i64>,
+}
+
+/// Where a list of keys goes on: after the key with this time and id.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiKeyPage<'a> {
+    /// When the last key seen was created; 0 at the start.
+    pub created_at: i64,
+    /// The last key seen; empty at the start.
+    pub id: &'a str,
+    /// The most keys.
+    pub limit: u32,
+}
+
+impl FromRow<'_, SqliteRow> for ApiKeyRow {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        let role: String = row.try_get("role")?;
+        let hash: String = row.try_get("secret_hash")?;
+        let permissions: String = row.try_get("permissions")?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            user_id: row.try_get("user_id")?,
+            owner_role: role.parse().map_err(|error| unsound("role", error))?,
+            name: row.try_get("name")?,
+            secret_hash: SecretHash::from_hex(&hash).ok_or_else(|| unsound("secret_hash", NotAHash))?,
+            permissions: permissions
+                .split_ascii_whitespace()
+                .map(str::parse)
+                .collect::<Result<_, _>>()
+                .map_err(|error: common::access::UnknownWord| unsound("permissions", error))?,
+            created_at: row.try_get("created_at")?,
+            expires_at: row.try_get("expires_at")?,
+            revoked_at: row.try_get("revoked_at")?,
+            last_used_at: row.try_get("last_used_at")?,
+        })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("not 64 hexadecimal digits")]
+struct NotAHash;
+
+fn unsound(column: &str, source: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(source) }
+}
+
+impl Store {
+    /// Keeps a new key unless its owner has `live_max` usable ones already; says whether it did.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn api_key_create(&self, key: NewApiKey<'_>, live_max: u32) -> Result<bool, StorageError> {
+        sqlx::query(
+            "INSERT INTO api_keys (id, user_id, name, secret_hash, permissions, created_at, expires_at) \
+             SELECT $1, $2, $3, $4, $5, $6, $7 \
+             WHERE (SELECT count(*) FROM api_keys WHERE user_id = $2 AND revoked_at IS NULL \
+                    AND (expires_at IS NULL OR expires_at > $6)) < $8",
+        )
+        .bind(key.id)
+        .bind(key.user_id)
+        .bind(key.name)
+        .bind(key.secret_hash.to_hex())
+        .bind(scope_of(key.permissions))
+        .bind(key.created_at)
+        .bind(key.expires_at)
+        .bind(live_max)
+        .execute(&self.writer)
+        .await
+        .map(|done| done.rows_affected() == 1)
+        .map_err(StorageError::during("api_key_create"))
+    }
+
+    /// The key with this public id, revoked or not.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn api_key_by_id(&self, id: &str) -> Result<Option<ApiKeyRow>, StorageError> {
+        sqlx::query_as(
+            "SELECT key.id, key.user_id, users.role, key.name, key.secret_hash, key.permissions, key.created_at, \
+                    key.expires_at, key.revoked_at, key.last_used_at \
+             FROM api_keys AS key JOIN users ON users.id = key.user_id WHERE key.id = $1",
+        )
+        .bind(id)
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(StorageError::during("api_key_by_id"))
+    }
+
+    /// Keys of one owner in the order in which they were created, revoked ones included.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn api_key_list(&self, user_id: &str, page: ApiKeyPage<'_>) -> Result<Vec<ApiKeyRow>, StorageError> {
+        sqlx::query_as(
+            "SELECT key.id, key.user_id, users.role, key.name, key.secret_hash, key.permissions, key.created_at, \
+                    key.expires_at, key.revoked_at, key.last_used_at \
+             FROM api_keys AS key JOIN users ON users.id = key.user_id \
+             WHERE key.user_id = $1 AND (key.created_at, key.id) > ($2, $3) \
+             ORDER BY key.created_at, key.id LIMIT $4",
+        )
+        .bind(user_id)
+        .bind(page.created_at)
+        .bind(page.id)
+        .bind(page.limit)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(StorageError::during("api_key_list"))
+    }
+
+    /// Revokes a key; `owner` limits that to the keys of one user. Says whether there was such a key, usable or not:
+    /// revoking twice is no error.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn api_key_revoke(&self, id: &str, owner: Option<&str>, now: i64) -> Result<bool, StorageError> {
+        sqlx::query(
+            "UPDATE api_keys SET revoked_at = coalesce(revoked_at, $3) \
+             WHERE id = $1 AND ($2 IS NULL OR user_id = $2)",
+        )
+        .bind(id)
+        .bind(owner)
+        .bind(now)
+        .execute(&self.writer)
+        .await
+        .map(|done| done.rows_affected() == 1)
+        .map_err(StorageError::during("api_key_revoke"))
+    }
+
+    /// Notes when keys were last used. A later time that another process noted stays.
+    ///
+    /// # Errors
+    /// When the database fails; then none is noted.
+    pub async fn api_keys_note_use(&self, uses: &[(String, i64)]) -> Result<(), StorageError> {
+        const WHAT: &str = "api_keys_note_use";
+        let mut transaction = self.begin(WHAT).await?;
+        for (id, at) in uses {
+            sqlx::query("UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), $2) WHERE id = $1")
+                .bind(id)
+                .bind(at)
+                .execute(&mut *transaction)
+                .await
+                .map_err(StorageError::during(WHAT))?;
+        }
+        commit(WHAT, transaction).await
+    }
+}

@@ -1,0 +1,122 @@
+//! Audit: security events, kept for a while.
+//!
+//! For: who logged in, who failed, whose keys came and went. May touch: the table `audit_events`.
+//! Promises: no password, token or key secret is ever part of an event; events older than `RETENTION_DAYS` are deleted
+//! at start, a bounded number at a time. Read next: `auth/audit.rs`.
+
+use super::{StorageError, Store};
+use crate::base::ids;
+use crate::base::time::DAY_SECONDS;
+
+/// How long events are kept, in days.
+pub(super) const RETENTION_DAYS: i64 = 90;
+
+/// Events deleted at once, so that cleaning never holds the write lock for long.
+const CLEAN_ROWS_MAX: i64 = 1_000;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditKind {
+    /// A login gave tokens.
+    LoginOk,
+    /// A login with a wrong name or password.
+    LoginFailed,
+    /// A login refused before the password was looked at.
+    LoginThrottled,
+    /// A spent refresh token was sent again, and its family revoked.
+    RefreshReused,
+    /// A family of refresh tokens was revoked by its holder.
+    Logout,
+    /// An API key was made.
+    ApiKeyCreated,
+    /// An API key was revoked.
+    ApiKeyRevoked,
+    /// A user was made.
+    UserCreated,
+}
+
+/// One event.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditEvent<'a> {
+    /// In seconds.
+    pub at: i64,
+    /// What happened.
+    pub kind: AuditKind,
+    /// A user's id, or the name that was tried.
+    pub subject: Option<&'a str>,
+    /// The client's address.
+    pub client: Option<&'a str>,
+    /// The request it happened in.
+    pub request_id: Option<&'a str>,
+    /// What it was about, such as a key's public id.
+    pub detail: Option<&'a str>,
+}
+
+impl AuditKind {
+    /// The word in the table.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LoginOk => "login_ok",
+            Self::LoginFailed => "login_failed",
+            Self::LoginThrottled => "login_throttled",
+            Self::RefreshReused => "refresh_reused",
+            Self::Logout => "logout",
+            Self::ApiKeyCreated => "api_key_created",
+            Self::ApiKeyRevoked => "api_key_revoked",
+            Self::UserCreated => "user_created",
+        }
+    }
+}
+
+impl Store {
+    /// Keeps an event.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn audit_event_create(&self, event: AuditEvent<'_>) -> Result<(), StorageError> {
+        sqlx::query(
+            "INSERT INTO audit_events (id, at, kind, subject, client, request_id, detail) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(ids::new_id())
+        .bind(event.at)
+        .bind(event.kind.as_str())
+        .bind(event.subject)
+        .bind(event.client)
+        .bind(event.request_id)
+        .bind(event.detail)
+        .execute(&self.writer)
+        .await
+        .map(|_| ())
+        .map_err(StorageError::during("audit_event_create"))
+    }
+
+    /// Deletes events older than `RETENTION_DAYS`. Says whether there may be more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn audit_events_clean(&self, now: i64) -> Result<bool, StorageError> {
+        sqlx::query(
+            "DELETE FROM audit_events WHERE id IN (SELECT id FROM audit_events WHERE at < $1 ORDER BY at LIMIT $2)",
+        )
+        .bind(now.saturating_sub(RETENTION_DAYS * DAY_SECONDS))
+        .bind(CLEAN_ROWS_MAX)
+        .execute(&self.writer)
+        .await
+        .map(|done| i64::try_from(done.rows_affected()).is_ok_and(|gone| gone >= CLEAN_ROWS_MAX))
+        .map_err(StorageError::during("audit_events_clean"))
+    }
+
+    /// How often each kind of event was kept about a subject, for tests and the operator's questions.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn audit_event_count(&self, kind: AuditKind) -> Result<i64, StorageError> {
+        sqlx::query_scalar("SELECT count(*) FROM audit_events WHERE kind = $1")
+            .bind(kind.as_str())
+            .fetch_one(&self.readers)
+            .await
+            .map_err(StorageError::during("audit_event_count"))
+    }
+}

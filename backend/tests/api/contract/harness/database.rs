@@ -1,0 +1,52 @@
+//! Database: what is kept, looked at from outside.
+//!
+//! For: the audit log, which no URL shows, the promise that no secret is kept in the open, and faults.
+//! May touch: the database file of a test. Read next: `sessions.rs` in the folder above.
+
+use std::path::Path;
+
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+
+use super::settings::database_file;
+
+/// One security event.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Event {
+    /// What happened.
+    pub kind: String,
+    /// A user's id, or the name that was tried.
+    pub subject: Option<String>,
+    /// The client's address.
+    pub client: Option<String>,
+    /// What it was about.
+    pub detail: Option<String>,
+}
+
+/// A connection of the test's own, which may do what a careless operator does.
+pub async fn open(folder: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(database_file(folder));
+    SqliteConnection::connect_with(&options).await.expect("the backend has made its database")
+}
+
+/// Every security event so far, in the order in which they happened.
+pub async fn events(folder: &Path) -> Vec<Event> {
+    let options = SqliteConnectOptions::new().filename(database_file(folder)).read_only(true);
+    let mut database = SqliteConnection::connect_with(&options).await.expect("the backend has made its database");
+    sqlx::query_as("SELECT kind, subject, client, detail FROM audit_events ORDER BY id")
+        .fetch_all(&mut database)
+        .await
+        .expect("the database has its audit log")
+}
+
+/// Whether a text stands anywhere in the database, its write-ahead log included.
+pub fn holds(folder: &Path, text: &str) -> bool {
+    let file = database_file(folder);
+    let beside = file.parent().expect("the database lies in a folder");
+    let files = std::fs::read_dir(beside).expect("the backend has made the folder");
+    let mut files = files.map(|entry| entry.expect("the folder can be read").path());
+    files.any(|file| {
+        let bytes = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
+}

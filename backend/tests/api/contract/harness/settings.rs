@@ -1,0 +1,124 @@
+//! Settings: the backend's file, written as an operator would write it.
+//!
+//! For: naming only what a test is about. May touch: the folder it is told to write to.
+//! Promises: ports of the system's choice, and a database in the same folder. Read next: `backend.rs`.
+
+use std::path::{Path, PathBuf};
+
+/// The `iss` of every token.
+pub const ISSUER: &str = "https://auth.capibara6.test/";
+
+/// The `aud` of every token.
+pub const AUDIENCE: &str = "capibara6-test";
+
+/// The settings of one backend. Each part is the inside of a YAML flow mapping or sequence.
+#[derive(Clone)]
+pub struct Settings {
+    environment: &'static str,
+    server: String,
+    database: String,
+    auth: String,
+    introspection: String,
+    models: Vec<String>,
+    routing: String,
+}
+
+impl Settings {
+    /// What development needs: nothing.
+    pub fn development() -> Self {
+        Self {
+            environment: "development",
+            server: "drain: 5s".into(),
+            database: String::new(),
+            auth: String::new(),
+            introspection: String::new(),
+            models: Vec::new(),
+            routing: String::new(),
+        }
+    }
+
+    /// For real; the test has to say the rest.
+    pub fn production() -> Self {
+        Self { environment: "production", ..Self::development() }
+    }
+
+    /// Replaces what `server:` holds besides its addresses.
+    pub fn server(mut self, members: impl Into<String>) -> Self {
+        self.server = members.into();
+        self
+    }
+
+    /// What `database:` holds besides its address.
+    pub fn database(mut self, members: impl Into<String>) -> Self {
+        self.database = members.into();
+        self
+    }
+
+    /// What `auth:` holds besides issuer and audience.
+    pub fn auth(mut self, members: impl Into<String>) -> Self {
+        self.auth = members.into();
+        self
+    }
+
+    /// What `introspection:` holds.
+    pub fn introspection(mut self, members: impl Into<String>) -> Self {
+        self.introspection = members.into();
+        self
+    }
+
+    /// One more model.
+    pub fn model(mut self, members: impl Into<String>) -> Self {
+        self.models.push(members.into());
+        self
+    }
+
+    /// What `routing:` holds.
+    pub fn routing(mut self, members: impl Into<String>) -> Self {
+        self.routing = members.into();
+        self
+    }
+
+    /// Writes them to `backend.yaml` in a folder.
+    pub fn write(&self, folder: &Path) -> PathBuf {
+        let models: Vec<String> = self.models.iter().map(|model| format!("{{ {model} }}")).collect();
+        let text = format!(
+            "version: 1\n\
+             environment: {}\n\
+             log: {{ filter: info, format: json }}\n\
+             server: {{ api: \"127.0.0.1:0\", internal: \"127.0.0.1:0\", {} }}\n\
+             database: {{ url: \"sqlite:{}\", {} }}\n\
+             auth: {{ issuer: \"{ISSUER}\", audience: {AUDIENCE}, {} }}\n\
+             introspection: {{ {} }}\n\
+             models: [{}]\n\
+             routing: {{ {} }}\n",
+            self.environment,
+            self.server,
+            database_file(folder).display(),
+            self.database,
+            self.auth,
+            self.introspection,
+            models.join(", "),
+            self.routing,
+        );
+        write_text(folder, &text)
+    }
+}
+
+/// Writes any text to `backend.yaml` in a folder.
+pub fn write_text(folder: &Path, text: &str) -> PathBuf {
+    let file = folder.join("backend.yaml");
+    std::fs::write(&file, text).expect("a temporary folder can be written");
+    file
+}
+
+/// The database of the backends in a folder. Its own folder is not there at first: the backend makes it.
+pub fn database_file(folder: &Path) -> PathBuf {
+    folder.join("data").join("capibara6.db")
+}
+
+/// Writes a secret to a file of its own, and returns the reference to it.
+pub fn secret_file(folder: &Path, name: &str, secret: &str) -> String {
+    let file = folder.join(name);
+    std::fs::write(&file, secret).expect("a temporary folder can be written");
+    format!("\"file:{}\"", file.display())
+}
