@@ -10,6 +10,7 @@ use std::time::Duration;
 use common::access::Role;
 use common::clock::{Clock, SystemClock};
 use common::secret::Secret;
+use common::telemetry::with_causes;
 use tokio::sync::watch;
 
 use crate::api::{Bounds, Listener, ServeError, Services, Surroundings};
@@ -77,11 +78,12 @@ struct App {
 /// # Errors
 /// When anything that is needed cannot be had.
 pub async fn run(config: Config) -> Result<(), StartError> {
+    // First of all: a signal that comes while starting must not kill the program by default.
+    let (stop, stopped) = watch::channel(false);
+    catch_signals(stop)?;
     let app = build(&config).await?;
     let api = Listener::bind("api", config.server.api).await?;
     let internal = Listener::bind("internal", config.server.internal).await?;
-    let (stop, stopped) = watch::channel(false);
-    catch_signals(stop)?;
 
     let bounds = Bounds {
         connections_max: config.server.connections_max,
@@ -188,12 +190,7 @@ fn services(
             refresh_ttl: auth.refresh_token_ttl,
         },
         users: Users { store: store.clone(), hasher, audit: audit.clone(), clock: Arc::clone(clock) },
-        api_keys: ApiKeys {
-            store: store.clone(),
-            audit,
-            last_used: Arc::clone(last_used),
-            clock: Arc::clone(clock),
-        },
+        api_keys: ApiKeys { store: store.clone(), audit, last_used: Arc::clone(last_used), clock: Arc::clone(clock) },
         tokens,
         queries,
         probes: vec![Arc::new(store.clone()) as Arc<dyn Probe>],
@@ -237,7 +234,7 @@ async fn note_uses(app: &App, mut stopped: watch::Receiver<bool>) {
 
 async fn flush_uses(app: &App) {
     if let Err(error) = app.last_used.flush(&app.store).await {
-        tracing::error!(%error, "the last uses of API keys could not be noted");
+        tracing::error!(error = with_causes(&error), "the last uses of API keys could not be noted");
     }
 }
 
@@ -245,7 +242,7 @@ async fn flush_uses(app: &App) {
 async fn keep_house(app: &App, mut stopped: watch::Receiver<bool>) {
     loop {
         if let Err(error) = clean(&app.store, now_seconds(&*app.clock)).await {
-            tracing::error!(%error, "what has expired could not be deleted");
+            tracing::error!(error = with_causes(&error), "what has expired could not be deleted");
         }
         if wait(HOUSEKEEPING_PERIOD, &mut stopped).await {
             return;

@@ -4,7 +4,6 @@
 //! Promises: a bad configuration prints every mistake and exits 64; any other failure prints its causes and exits 1.
 //! Read next: `app.rs`.
 
-use std::error::Error;
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,9 +13,9 @@ use backend::config::{self, Config};
 use clap::{Args, Parser, Subcommand};
 use common::access::Role;
 use common::secret::{Secret, SecretRef};
-use common::telemetry::{self, LogGuard};
+use common::telemetry::{self, LogGuard, with_causes};
 
-/// The exit code of a wrong command or configuration: EX_USAGE of sysexits.h.
+/// The exit code of a wrong command or configuration: `EX_USAGE` of sysexits.h.
 const EXIT_USAGE: u8 = 64;
 
 /// The longest password read from standard input, in bytes: longer ones are refused anyway.
@@ -70,7 +69,7 @@ struct UserAdd {
     /// What the user is: admin, developer, user or readonly.
     #[arg(long)]
     role: Role,
-    /// Where the password is kept, as env:NAME or file:PATH, instead of standard input.
+    /// Where the password is kept, as env:NAME or <file:PATH>, instead of standard input.
     #[arg(long, value_name = "REFERENCE")]
     password_ref: Option<String>,
 }
@@ -107,17 +106,16 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::All(flag) | Command::Api(flag) => {
             let config = load(&flag.config)?;
             let _log_guard = start_log(&config)?;
-            in_runtime(app::run(config))?.map_err(broken)
+            in_runtime(app::run(config))?.map_err(|error| broken(&error))
         }
         Command::Migrate(flag) => {
             let config = load(&flag.config)?;
             let _log_guard = start_log(&config)?;
-            in_runtime(app::migrate(&config))?.map_err(broken)
+            in_runtime(app::migrate(&config))?.map_err(|error| broken(&error))
         }
         Command::Check(flag) => {
             let config = load(&flag.config)?;
-            let _log_guard = start_log(&config)?;
-            app::check(&config).map_err(|error| Failure::Usage(chain(&error)))?;
+            app::check(&config).map_err(|error| Failure::Usage(with_causes(&error)))?;
             println!("{}: sound", flag.config.display());
             Ok(())
         }
@@ -135,10 +133,11 @@ fn user_add(add: &UserAdd) -> Result<(), Failure> {
     let password = match &add.password_ref {
         Some(reference) => SecretRef::parse(reference)
             .and_then(|reference| reference.resolve())
-            .map_err(|error| Failure::Usage(format!("--password-ref: {}", chain(&error))))?,
+            .map_err(|error| Failure::Usage(format!("--password-ref: {}", with_causes(&error))))?,
         None => read_password()?,
     };
-    let user = in_runtime(app::user_add(&config, &add.name, password, add.role))?.map_err(broken)?;
+    let made = in_runtime(app::user_add(&config, &add.name, password, add.role))?;
+    let user = made.map_err(|error| broken(&error))?;
     println!("{} {} {}", user.id, user.name, user.role);
     Ok(())
 }
@@ -156,7 +155,7 @@ fn load(path: &Path) -> Result<Config, Failure> {
 }
 
 fn start_log(config: &Config) -> Result<LogGuard, Failure> {
-    telemetry::init(&config.log.filter, config.log.format).map_err(|error| Failure::Usage(chain(&error)))
+    telemetry::init(&config.log.filter, config.log.format).map_err(|error| Failure::Usage(with_causes(&error)))
 }
 
 fn in_runtime<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
@@ -167,18 +166,6 @@ fn in_runtime<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     Ok(runtime.block_on(work))
 }
 
-fn broken(error: app::StartError) -> Failure {
-    Failure::Broken(chain(&error))
-}
-
-/// The error and everything that led to it, on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
+fn broken(error: &app::StartError) -> Failure {
+    Failure::Broken(with_causes(error))
 }

@@ -22,7 +22,7 @@ pub struct AccessClaims {
     pub client_id: String,
     /// Issued at, in seconds.
     pub iat: u64,
-    /// Refused from this second on.
+    /// Refused from this second on, give or take the verifier's leeway.
     pub exp: u64,
     /// The token's own id, for revocation.
     pub jti: String,

@@ -299,6 +299,7 @@ fn door_limits(server: &Server) -> DoorLimits {
         connections_max: server.max_connections as usize,
         connections_per_address_max: server.max_connections_per_address as usize,
         handshake_timeout: server.handshake_timeout.duration(),
+        header_timeout: server.header_timeout.duration(),
     }
 }
 

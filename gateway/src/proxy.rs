@@ -23,6 +23,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::base::failure::Failure;
 use crate::base::head::Head;
+use crate::base::head_clock::HeadClock;
 use crate::base::refusal::Refusal;
 use crate::base::reply::{self, About, Reply};
 use crate::base::telemetry::access_log::AccessLog;
@@ -70,6 +71,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn early_request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<()> {
+        if let Some(clock) = head_clock(session) {
+            clock.head_read();
+        }
         let settings = &journey.snapshot.connection;
         // Without the question, this would keep a connection alive that was told to close.
         if session.get_keepalive().is_some() {
@@ -239,12 +243,20 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, journey: &mut Journey) {
         let ending = ending_of(session);
         finish::report::report(&journey.snapshot.plan, &self.log, &mut journey.context, &ending);
+        if let Some(clock) = head_clock(session) {
+            clock.request_over();
+        }
     }
 
     /// The access log has the request, and `fail_to_proxy` has told of the cause.
     fn suppress_error_log(&self, _session: &Session, _journey: &Journey, _error: &Error) -> bool {
         true
     }
+}
+
+/// The clock that was put beside the connection.
+fn head_clock(session: &Session) -> Option<&HeadClock> {
+    session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
 }
 
 /// The final answer, once its head went out. An informational one such as 100 is none (RFC 9110 §15.2).
@@ -360,7 +372,8 @@ async fn redirect(session: &mut Session, context: &mut Context, port: u16) -> Re
 async fn write(session: &mut Session, reply: Reply) -> Result<()> {
     let mut header = ResponseHeader::build(reply.status, Some(reply.headers.len() + 2))?;
     for (name, value) in reply.headers {
-        header.insert_header(name, value)?;
+        // Appended, because there may be more than one challenge.
+        header.append_header(name, value)?;
     }
     header.insert_header(CONTENT_LENGTH, HeaderValue::from(reply.body.len()))?;
     let bodiless = reply.body.is_empty() || session.req_header().method == Method::HEAD;

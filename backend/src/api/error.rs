@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use common::access::Permission;
 use common::code::Code;
+use common::telemetry::with_causes;
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
@@ -72,11 +73,15 @@ impl ApiError {
         let status = self.code.status();
         let bare = format!("Bearer realm=\"{REALM}\"");
         match (status, self.code, self.missing) {
-            (401, Code::TokenMissing | Code::LoginFailed | Code::RefreshInvalid | Code::KeyMissing | Code::KeyInvalid, _) => {
-                Some(bare)
-            }
+            (
+                401,
+                Code::TokenMissing | Code::LoginFailed | Code::RefreshInvalid | Code::KeyMissing | Code::KeyInvalid,
+                _,
+            ) => Some(bare),
             (401, Code::CredentialAmbiguous, _) => Some(format!("{bare}, error=\"invalid_request\"")),
-            (401, code, _) => Some(format!("{bare}, error=\"invalid_token\", error_description=\"{}\"", code.title())),
+            (401, code, _) => {
+                Some(format!("{bare}, error=\"invalid_token\", error_description=\"{}\"", code.title()))
+            }
             (403, _, Some(missing)) => Some(format!("{bare}, error=\"insufficient_scope\", scope=\"{missing}\"")),
             _ => None,
         }
@@ -87,13 +92,8 @@ impl ApiError {
         if self.code.status() < 500 {
             return;
         }
-        let mut causes = Vec::new();
-        let mut next: Option<&dyn Error> = self.cause.as_deref().map(|cause| cause as &dyn Error);
-        while let Some(cause) = next {
-            causes.push(cause.to_string());
-            next = cause.source();
-        }
-        tracing::error!(code = self.code.name(), cause = causes.join(": "), "a request failed");
+        let cause = self.cause.as_deref().map(|cause| with_causes(cause));
+        tracing::error!(code = self.code.name(), cause, "a request failed");
     }
 }
 
@@ -190,7 +190,9 @@ mod tests {
             (
                 TokenError::Expired.into(),
                 401,
-                Some("Bearer realm=\"capibara6\", error=\"invalid_token\", error_description=\"The token has expired\""),
+                Some(
+                    "Bearer realm=\"capibara6\", error=\"invalid_token\", error_description=\"The token has expired\"",
+                ),
                 None,
             ),
             (

@@ -7,6 +7,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::{FormRejection, JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -23,6 +24,9 @@ use super::middleware::Origin;
 use crate::auth::{Caller, Client};
 
 static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// How long a client may take to send a whole body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a route needs its caller to be allowed.
 pub(super) trait Needs {
@@ -101,7 +105,9 @@ enum Credential<'h> {
 
 fn credential(headers: &HeaderMap) -> Result<Credential<'_>, ApiError> {
     match (only(headers, &AUTHORIZATION)?, only(headers, &API_KEY)?) {
-        (Some(_), Some(_)) => Err(ApiError::new(Code::CredentialAmbiguous, "send a bearer token or an API key, not both")),
+        (Some(_), Some(_)) => {
+            Err(ApiError::new(Code::CredentialAmbiguous, "send a bearer token or an API key, not both"))
+        }
         (Some(value), None) => bearer(value).map(Credential::Token),
         (None, Some(value)) => {
             value.to_str().map(Credential::ApiKey).map_err(|_| ApiError::new(Code::KeyInvalid, ""))
@@ -153,7 +159,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let rejected = |rejection: JsonRejection| refusal(rejection.status(), &rejection.body_text());
-        axum::Json::<T>::from_request(request, state).await.map(|body| Self(body.0)).map_err(rejected)
+        in_time(axum::Json::<T>::from_request(request, state)).await?.map(|body| Self(body.0)).map_err(rejected)
     }
 }
 
@@ -162,7 +168,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for FormBody<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let rejected = |rejection: FormRejection| refusal(rejection.status(), &rejection.body_text());
-        axum::Form::<T>::from_request(request, state).await.map(|body| Self(body.0)).map_err(rejected)
+        in_time(axum::Form::<T>::from_request(request, state)).await?.map(|body| Self(body.0)).map_err(rejected)
     }
 }
 
@@ -180,8 +186,18 @@ impl<S: Send + Sync> FromRequestParts<S> for PathText {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let rejected = |rejection: PathRejection| refusal(rejection.status(), &rejection.body_text());
-        axum::extract::Path::<String>::from_request_parts(parts, state).await.map(|path| Self(path.0)).map_err(rejected)
+        axum::extract::Path::<String>::from_request_parts(parts, state)
+            .await
+            .map(|path| Self(path.0))
+            .map_err(rejected)
     }
+}
+
+/// Bodies are read before anything is done, so that a client that sends slowly is told from a handler that takes long.
+async fn in_time<B>(reading: impl Future<Output = B>) -> Result<B, ApiError> {
+    tokio::time::timeout(BODY_TIMEOUT, reading)
+        .await
+        .map_err(|_| ApiError::new(Code::RequestTimeout, format!("the body was not there within {BODY_TIMEOUT:?}")))
 }
 
 /// The framework's refusal in our words. Its texts begin with what failed in general; what is of use comes after.
@@ -223,7 +239,10 @@ mod tests {
     #[test]
     fn one_credential_is_taken_and_two_are_refused() {
         assert_eq!(credential(&headers(&[("authorization", "Bearer a.b.c")])).ok(), Some(Credential::Token("a.b.c")));
-        assert_eq!(credential(&headers(&[("authorization", "bearer  a.b.c")])).ok(), Some(Credential::Token("a.b.c")));
+        assert_eq!(
+            credential(&headers(&[("authorization", "bearer  a.b.c")])).ok(),
+            Some(Credential::Token("a.b.c"))
+        );
         assert_eq!(credential(&headers(&[("x-api-key", "k")])).ok(), Some(Credential::ApiKey("k")));
         let cases: &[(&[(&'static str, &str)], &str)] = &[
             (&[], "token_missing"),
@@ -235,7 +254,7 @@ mod tests {
             (&[("x-api-key", "k"), ("x-api-key", "k")], "credential_ambiguous"),
         ];
         for (pairs, expected) in cases {
-            let error = credential(&headers(pairs)).err().expect("refused");
+            let error = credential(&headers(pairs)).expect_err("refused");
             assert_eq!(code_of(error), *expected, "{pairs:?}");
         }
     }
@@ -245,6 +264,9 @@ mod tests {
         let text = "Failed to deserialize the JSON body into the target type: a.b: invalid type at line 1 column 2";
         let response = refusal(StatusCode::UNPROCESSABLE_ENTITY, text).into_response();
         let refusal = response.extensions().get::<Refusal>().expect("a refusal");
-        assert_eq!((refusal.code, refusal.detail.as_str()), (Code::InputInvalid, "a.b: invalid type at line 1 column 2"));
+        assert_eq!(
+            (refusal.code, refusal.detail.as_str()),
+            (Code::InputInvalid, "a.b: invalid type at line 1 column 2")
+        );
     }
 }

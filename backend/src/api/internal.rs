@@ -37,7 +37,10 @@ pub(super) struct Gateway;
 impl axum::extract::FromRequestParts<Arc<Services>> for Gateway {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut http::request::Parts, services: &Arc<Services>) -> Result<Self, ApiError> {
+    async fn from_request_parts(
+        parts: &mut http::request::Parts,
+        services: &Arc<Services>,
+    ) -> Result<Self, ApiError> {
         check_secret(services.introspection_secret.as_ref(), &parts.headers).map(|()| Self)
     }
 }

@@ -64,7 +64,8 @@ pub(super) async fn around(
     let started = Instant::now();
     let origin = origin_of(&request, &surroundings.trusted_proxies);
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let line = Line { method: request.method().to_string(), path: request.uri().path().to_owned(), origin: origin.clone() };
+    let line =
+        Line { method: request.method().to_string(), path: request.uri().path().to_owned(), origin: origin.clone() };
     request.extensions_mut().insert(origin);
 
     let span = tracing::info_span!("request", request_id = line.origin.request_id);
@@ -84,8 +85,10 @@ async fn run(request: Request, next: Next, limit: Duration) -> Response {
     match tokio::time::timeout(limit, guarded).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => ApiError::internal("a handler panicked; the panic's own line has the place").into_response(),
-        Err(_) => ApiError::new(Code::DependencyUnavailable, format!("the request was not finished within {limit:?}"))
-            .into_response(),
+        Err(_) => {
+            ApiError::new(Code::DependencyUnavailable, format!("the request was not finished within {limit:?}"))
+                .into_response()
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use common::clock::Clock;
+use common::telemetry::with_causes;
 
 use crate::base::time::now_seconds;
 use crate::storage::{AuditEvent, AuditKind, Store};
@@ -51,8 +52,8 @@ impl Audit {
             detail,
         };
         if let Err(error) = self.store.audit_event_create(event).await {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::error!(kind = kind.as_str(), subject, %error, cause, "a security event could not be kept");
+            let error = with_causes(&error);
+            tracing::error!(kind = kind.as_str(), subject, error, "a security event could not be kept");
         }
     }
 }

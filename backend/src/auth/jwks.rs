@@ -139,7 +139,10 @@ mod tests {
         assert_eq!(keys.signing().0, DEVELOPMENT_KEY_ID);
         let document: serde_json::Value = serde_json::from_slice(keys.document()).expect("JSON");
         let key = &document["keys"][0];
-        assert_eq!((&key["kty"], &key["crv"], &key["alg"], &key["use"]), (&"EC".into(), &"P-256".into(), &"ES256".into(), &"sig".into()));
+        assert_eq!(
+            (&key["kty"], &key["crv"], &key["alg"], &key["use"]),
+            (&"EC".into(), &"P-256".into(), &"ES256".into(), &"sig".into())
+        );
         assert_eq!(key["kid"], DEVELOPMENT_KEY_ID);
         assert!(key.get("d").is_none(), "the private half must not be published");
     }

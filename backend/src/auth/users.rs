@@ -84,13 +84,7 @@ impl Users {
         password::check_new(&password).map_err(|why| AuthError::Input { field: "password", why })?;
         let hash = self.hasher.hash(password).await?;
         let user = User { id: ids::new_id(), name, role, created_at: now_seconds(&*self.clock) };
-        let row = NewUser {
-            id: &user.id,
-            name: &user.name,
-            password_hash: &hash,
-            role,
-            created_at: user.created_at,
-        };
+        let row = NewUser { id: &user.id, name: &user.name, password_hash: &hash, role, created_at: user.created_at };
         match self.store.user_create(row).await {
             Ok(()) => Ok(user),
             Err(StorageError::Taken { .. }) => Err(AuthError::NameTaken),
@@ -121,7 +115,8 @@ pub(super) fn normal_name(name: &str) -> String {
 }
 
 fn check_name(name: &str) -> Result<(), AuthError> {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-' | b'@');
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-' | b'@');
     if (1..=NAME_CHARS_MAX).contains(&name.len()) && name.bytes().all(allowed) {
         return Ok(());
     }

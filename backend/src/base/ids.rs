@@ -33,8 +33,10 @@ mod tests {
         assert_eq!(request_id(Some(b"r-1")), "r-1");
         let longest = vec![b'x'; REQUEST_ID_CHARS_MAX];
         assert_eq!(request_id(Some(&longest)).len(), REQUEST_ID_CHARS_MAX);
-        let too_long = vec![b'x'; REQUEST_ID_CHARS_MAX + 1];
-        for unfit in [None, Some(&b""[..]), Some(&b"a b"[..]), Some(&b"a\tb"[..]), Some("é".as_bytes()), Some(&too_long[..])] {
+        let too_long = [b'x'; REQUEST_ID_CHARS_MAX + 1];
+        for unfit in
+            [None, Some(&b""[..]), Some(&b"a b"[..]), Some(&b"a\tb"[..]), Some("é".as_bytes()), Some(&too_long[..])]
+        {
             assert_eq!(request_id(unfit).len(), 36, "{unfit:?}");
         }
     }

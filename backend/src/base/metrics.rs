@@ -98,8 +98,9 @@ impl Metrics {
         let counter = |name: &str, help: &str, labels: &[&str]| {
             IntCounterVec::new(Opts::new(name, help), labels).map_err(MetricsError::Register)
         };
-        let latency = HistogramOpts::new("backend_request_seconds", "Time from the request's head to the answer's head.")
-            .buckets(LATENCY_BUCKETS_SECONDS.to_vec());
+        let latency =
+            HistogramOpts::new("backend_request_seconds", "Time from the request's head to the answer's head.")
+                .buckets(LATENCY_BUCKETS_SECONDS.to_vec());
         let metrics = Self {
             registry: Registry::new(),
             requests: counter("backend_requests_total", "Requests by route and status class.", &["route", "class"])?,

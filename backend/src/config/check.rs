@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use common::secret::{Secret, SecretRef};
 use common::settings::{At, ByteSize, Decoder, Millis};
-use common::telemetry::LogFormat;
+use common::telemetry;
 
 use super::checked::{
-    Auth, Cache, Config, Database, Environment, Hashing, Introspection, Log, LoginLimits, Model, Routing, Server, SigningKeySource,
+    Auth, Cache, Config, Database, Environment, Hashing, Introspection, Log, LoginLimits, Model, Routing, Server,
+    SigningKeySource,
 };
 use super::raw;
 
@@ -42,8 +43,9 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
         decoder.mistake_at(&file.environment, "production needs at least one entry in models");
     }
     // Each part is checked before any is judged, so that all mistakes are found.
+    let log = log(file.log, decoder);
     let server = server(file.server, decoder);
-    let database = database(file.database, decoder);
+    let database = database(&file.database, decoder);
     let auth = auth(file.auth, decoder);
     let introspection = introspection(&file.introspection, decoder);
     let models = models(file.models, decoder);
@@ -51,7 +53,7 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     let cache = cache(&file.cache, decoder);
     Some(Config {
         environment: file.environment.value,
-        log: Log { filter: file.log.filter, format: log_format(file.log.format) },
+        log: log?,
         server: server?,
         database: database?,
         auth: auth?,
@@ -62,9 +64,13 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     })
 }
 
-fn log_format(format: raw::LogFormat) -> LogFormat {
-    // Both know the same two words; a test of the shipped file would show if they ever did not.
-    format.word().parse().unwrap_or_default()
+fn log(raw: raw::Log, decoder: &mut Decoder) -> Option<Log> {
+    if let Err(error) = telemetry::check_filter(&raw.filter.value) {
+        decoder.mistake_at(&raw.filter, error.to_string());
+        return None;
+    }
+    // Both know the same two words.
+    Some(Log { filter: raw.filter.value, format: raw.format.word().parse().unwrap_or_default() })
 }
 
 fn server(raw: raw::Server, decoder: &mut Decoder) -> Option<Server> {
@@ -89,7 +95,7 @@ fn server(raw: raw::Server, decoder: &mut Decoder) -> Option<Server> {
     })
 }
 
-fn database(raw: raw::Database, decoder: &mut Decoder) -> Option<Database> {
+fn database(raw: &raw::Database, decoder: &mut Decoder) -> Option<Database> {
     let path = database_path(&raw.url, decoder);
     let readers_max = bounded(&raw.readers_max, 1, 256, decoder);
     let busy_timeout = lasting(&raw.busy_timeout, decoder);

@@ -15,8 +15,8 @@ use std::path::Path;
 use common::settings::{self, Decode as _, Report};
 
 pub use checked::{
-    Auth, Cache, Config, Database, Environment, Hashing, Introspection, Log, LoginLimits, Model, ModelSize, Routing, Server,
-    SigningKeySource,
+    Auth, Cache, Config, Database, Environment, Hashing, Introspection, Log, LoginLimits, Model, ModelSize, Routing,
+    Server, SigningKeySource,
 };
 
 /// Only variables whose names start so may be referred to in the file.

@@ -3,8 +3,8 @@
 //! For: the parser, the manual and the schema, from one definition a key. May touch: `values.rs`.
 //! Promises: nothing in here leaves `config/`. Read next: `check.rs`, which makes `checked.rs` of it.
 
-use common::section;
 use common::secret::SecretRef;
+use common::section;
 use common::settings::{At, ByteSize, Millis};
 
 use super::checked::{Environment, ModelSize};
@@ -52,7 +52,7 @@ section! {
     /// The program's own log.
     pub(super) struct Log {
         /// What is logged, in the directive syntax of `tracing`, such as `info,sqlx=warn`.
-        pub(super) filter: String = "info",
+        pub(super) filter: At<String> = "info",
         /// How lines look.
         pub(super) format: LogFormat = "json",
     }

@@ -18,7 +18,7 @@ fn one_line_is_a_whole_configuration() {
     assert_eq!(config.environment, Environment::Development);
     assert_eq!(config.server.api.to_string(), "127.0.0.1:8000");
     assert_eq!(config.database.path, Path::new(".run/capibara6.db"));
-    assert_eq!(config.auth.access_token_ttl, Duration::from_secs(1800));
+    assert_eq!(config.auth.access_token_ttl, Duration::from_mins(30));
     assert!(config.models.is_empty() && config.introspection.secret.is_none());
 }
 
@@ -65,14 +65,16 @@ models:
 fn checks_after_decoding_carry_their_places() {
     let report = read(
         "version: 2\nserver: { max_connections: 0 }\ndatabase: { url: \"postgres://db\" }\n\
+         log: { filter: \"no/such=filter\" }\n\
          auth: { access_token_ttl: 5ms, hashing: { concurrent_max: 100 } }\n\
          models: [{ id: m, size: small, url: \"http://h/v1\" }, { id: m, size: large, url: \"http://h/v1\", key: \"env:CAPIBARA6_NOT_SET\" }]\n",
     )
-    .expect_err("six mistakes");
+    .expect_err("seven mistakes and more");
     for part in [
         "backend.yaml:1:10: version: 2 is not known; write 1",
         "backend.yaml:2:28: server.max_connections: 0 is out of range: 1 to 1000000",
         "backend.yaml:3:18: database.url: is not a SQLite file",
+        "log.filter: log filter \"no/such=filter\" is not valid",
         "auth.access_token_ttl: 5ms is shorter than 1s",
         "auth.hashing.concurrent_max: 100 is out of range: 1 to 64",
         "models[1].id: \"m\" names two models",
@@ -97,7 +99,10 @@ fn the_shipped_file_loads_and_names_every_section() {
     let config = read(&text).expect("the shipped file is sound");
     assert_eq!(config.environment, Environment::Development);
     for section in ["log:", "server:", "database:", "auth:", "introspection:", "models:", "routing:", "cache:"] {
-        assert!(text.lines().any(|line| line.starts_with(section)), "{section} is not explained in conf/backend.yaml");
+        assert!(
+            text.lines().any(|line| line.starts_with(section)),
+            "{section} is not explained in conf/backend.yaml"
+        );
     }
 }
 

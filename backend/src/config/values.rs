@@ -25,7 +25,8 @@ impl Decode for BindAddress {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
         let text = String::decode(node, decoder)?;
         text.parse().map(Self).ok().or_else(|| {
-            decoder.mistake(node.position, format!("{text:?} is not an address to listen on, such as 127.0.0.1:8000"));
+            decoder
+                .mistake(node.position, format!("{text:?} is not an address to listen on, such as 127.0.0.1:8000"));
             None
         })
     }
@@ -54,11 +55,17 @@ impl Decode for WebAddress {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
         let text = String::decode(node, decoder)?;
         let usable = |url: &Url| {
-            matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty() && url.password().is_none()
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
         };
         // The text is not repeated: it may hold a password, which belongs behind a reference.
         text.parse().ok().filter(usable).map(Self).or_else(|| {
-            decoder.mistake(node.position, "is not an http or https address without credentials, such as http://127.0.0.1:9000/v1");
+            decoder.mistake(
+                node.position,
+                "is not an http or https address without credentials, such as http://127.0.0.1:9000/v1",
+            );
             None
         })
     }

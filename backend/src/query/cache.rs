@@ -38,7 +38,8 @@ impl AnswerCache {
         let weigh = move |_: &Key, kept: &Arc<Kept>| {
             u32::try_from(kept.text.len().saturating_add(ENTRY_OVERHEAD_BYTES)).unwrap_or(u32::MAX).max(share)
         };
-        let answers = Cache::builder().max_capacity(settings.bytes_max).weigher(weigh).time_to_live(settings.ttl).build();
+        let answers =
+            Cache::builder().max_capacity(settings.bytes_max).weigher(weigh).time_to_live(settings.ttl).build();
         Self { answers }
     }
 

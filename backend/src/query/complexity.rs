@@ -24,9 +24,32 @@ const MATHEMATICS_POINTS: usize = 10;
 
 /// Words that ask for more than looking something up.
 const REASONING_WORDS: [&str; 26] = [
-    "analyse", "analyze", "argue", "assess", "compare", "contrast", "critique", "debug", "derive", "design", "develop",
-    "diagnose", "estimate", "evaluate", "explain", "implement", "justify", "optimise", "optimize", "plan", "prove",
-    "refactor", "solve", "summarise", "summarize", "why",
+    "analyse",
+    "analyze",
+    "argue",
+    "assess",
+    "compare",
+    "contrast",
+    "critique",
+    "debug",
+    "derive",
+    "design",
+    "develop",
+    "diagnose",
+    "estimate",
+    "evaluate",
+    "explain",
+    "implement",
+    "justify",
+    "optimise",
+    "optimize",
+    "plan",
+    "prove",
+    "refactor",
+    "solve",
+    "summarise",
+    "summarize",
+    "why",
 ];
 
 /// Phrases that ask for several steps.
@@ -50,7 +73,8 @@ pub(super) struct Complexity {
 /// How hard the text looks.
 pub(super) fn score(text: &str) -> Complexity {
     let lower = text.to_lowercase();
-    let found = [length(&lower), reasoning(&lower), questions(&lower), steps(&lower), code(&lower), mathematics(&lower)];
+    let found =
+        [length(&lower), reasoning(&lower), questions(&lower), steps(&lower), code(&lower), mathematics(&lower)];
     let mut points = 0;
     let mut signals = Vec::new();
     for (worth, signal) in found.into_iter().flatten() {

@@ -6,7 +6,7 @@
 
 use super::complexity::{Complexity, score};
 use super::models::ModelHandle;
-use super::{Question, QueryError};
+use super::{QueryError, Question};
 use crate::config::{ModelSize, Routing};
 
 /// How the model was chosen.
@@ -52,7 +52,8 @@ fn by_complexity<'m>(
         return Ok((model, format!("{told}: the {} model answers", size.word())));
     }
     // Only the other size exists.
-    let model = models.first().ok_or(QueryError::Input { field: "model", why: "cannot be chosen: there is none".into() })?;
+    let model =
+        models.first().ok_or(QueryError::Input { field: "model", why: "cannot be chosen: there is none".into() })?;
     Ok((model, format!("{told}, but there is no {} model: the {} model answers", size.word(), model.size().word())))
 }
 

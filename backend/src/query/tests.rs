@@ -28,7 +28,7 @@ fn queries(models: &[Model]) -> Queries {
     // The clients of model servers need a TLS provider, also for plain HTTP. Who was first does not matter.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let cache = Cache { answers_max: 10, bytes_max: 1 << 20, ttl: Duration::from_secs(60) };
+    let cache = Cache { answers_max: 10, bytes_max: 1 << 20, ttl: Duration::from_mins(1) };
     Queries::new(models, Routing { large_from: 50 }, cache, Metrics::new().expect("the metrics register"), &clock)
         .expect("the models are built")
 }
@@ -79,7 +79,11 @@ fn hard_questions_go_to_the_large_model_and_the_reason_says_why() {
     let both = queries(&[model("small", ModelSize::Small), model("large", ModelSize::Large)]);
     let hard = "Compare, contrast and explain these, step by step.";
     let cases = [
-        (question("Where is Uruguay?"), "small", "complexity 0 of 100 (no signals); large from 50: the small model answers"),
+        (
+            question("Where is Uruguay?"),
+            "small",
+            "complexity 0 of 100 (no signals); large from 50: the small model answers",
+        ),
         (
             question(hard),
             "large",

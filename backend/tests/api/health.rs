@@ -1,58 +1,140 @@
-//! `/health`, `/health/detailed`, and the connections they come over.
+//! Health: `/health`, `/health/detailed`, and what every answer of the API has.
+//!
+//! Read next: `processes.rs`.
 
-use std::time::{Duration, Instant};
+use http::{StatusCode, Version};
+use serde_json::{Value, json};
 
-use http::Version;
-use reqwest::Method;
-use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use crate::harness::backend::{ADMIN, Backend};
+use crate::harness::client::{self, send};
+use crate::harness::database;
+use crate::harness::model::{FakeModel, Script};
+use crate::harness::settings::Settings;
+use crate::harness::wait::{PATIENCE, until};
 
-use crate::harness::{Backend, client_builder, read};
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_learns_that_it_is_alive() {
+    let backend = Backend::development().await;
+    let answer = send(backend.get("/health")).await;
+    answer.expect_status(200);
+    assert_eq!(answer.json(), json!({ "status": "ok" }));
+    // A probe may ask for the head alone.
+    let head = send(backend.request("HEAD", "/health")).await;
+    head.expect_status(200);
+    assert_eq!(head.body, "");
 
-#[tokio::test]
-async fn health_is_told_on_both_listeners_without_credentials() {
-    let backend = Backend::start("");
-    for request in
-        [backend.request(Method::GET, "/health"), backend.internal_request(Method::GET, "/health")]
-    {
-        let answer = read(request).await;
-        assert_eq!((answer.status.as_u16(), answer.body), (200, json!({ "status": "ok" })));
+    let detailed = send(backend.get("/health/detailed")).await;
+    detailed.expect_status(200);
+    let body = detailed.json();
+    assert_eq!(body["status"], "ok", "{body}");
+    assert_eq!(body["parts"]["database"], "ok", "{body}");
+    assert_eq!(body["models"][0]["id"], "capibara6-dev", "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_without_its_tables_is_told_and_the_program_lives() {
+    let backend = Backend::development().await;
+    let admin = backend.login(ADMIN).await;
+    let mut database = database::open(backend.folder().path()).await;
+    sqlx::query("ALTER TABLE users RENAME TO lost").execute(&mut database).await.expect("the table is there");
+    let detailed = send(backend.get("/health/detailed")).await;
+    detailed.expect_status(503);
+    assert_eq!(detailed.json()["status"], "unavailable", "{detailed:?}");
+    assert_eq!(detailed.json()["parts"]["database"], "unavailable", "{detailed:?}");
+    assert!(!detailed.body.contains("no such table"), "causes stay inside: {detailed:?}");
+    // It is alive all the same, and does what needs no database: tokens are checked by their signature.
+    send(backend.get("/health")).await.expect_status(200);
+    send(backend.get("/api/v1/models").bearer_auth(&admin.access)).await.expect_status(200);
+    let failed = send(backend.try_login(ADMIN.0, ADMIN.1)).await;
+    failed.expect_problem(500, "internal_error");
+    assert!(!failed.body.contains("users"), "causes stay inside: {failed:?}");
+    let id = failed.header("x-request-id");
+    until("the log says why the request failed", PATIENCE, async || {
+        backend.said().lines().any(|line| line.contains(id) && line.contains("no such table")).then_some(())
+    })
+    .await;
+
+    sqlx::query("ALTER TABLE lost RENAME TO users").execute(&mut database).await.expect("the table is there");
+    send(backend.get("/health/detailed")).await.expect_status(200);
+    backend.login(ADMIN).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_cannot_be_written_is_a_passing_fault() {
+    let backend = Backend::start(&Settings::development().database("busy_timeout: 1s")).await;
+    let admin = backend.login(ADMIN).await;
+    let key = backend.key(&admin, &json!({ "name": "k", "permissions": ["read", "execute"] })).await;
+    let mut database = database::open(backend.folder().path()).await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut database).await.expect("nobody else is writing");
+    send(backend.try_refresh(&admin.refresh)).await.expect_problem(503, "dependency_unavailable");
+    // Who only reads is not held up.
+    assert_eq!(backend.introspected(&key.key).await["active"], true);
+    let query = backend.query(&json!({ "query": "Are you there?" })).header("X-API-Key", &key.key);
+    send(query).await.expect_status(200);
+
+    sqlx::query("ROLLBACK").execute(&mut database).await.expect("the transaction is open");
+    // What could not be done has not been done by half: the token still holds.
+    send(backend.try_refresh(&admin.refresh)).await.expect_status(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_fails_is_told() {
+    let model = FakeModel::start(Script::Answer("Yes.")).await;
+    let backend = Backend::start(&Settings::development().model(model.setting("m-small", "small"))).await;
+    let admin = backend.login(ADMIN).await;
+    let state = async || {
+        let answer = send(backend.get("/health/detailed")).await;
+        answer.expect_status(200);
+        assert!(!answer.body.contains(&model.url()), "addresses stay inside: {answer:?}");
+        let body: Value = answer.json();
+        json!([body["status"], body["models"][0]["id"], body["models"][0]["status"]])
+    };
+    let ask = |text: &str| backend.query(&json!({ "query": text })).bearer_auth(&admin.access);
+    assert_eq!(state().await, json!(["ok", "m-small", "unused"]));
+    send(ask("Is it there?")).await.expect_status(200);
+    assert_eq!(state().await, json!(["ok", "m-small", "answering"]));
+    model.now(Script::Status(StatusCode::INTERNAL_SERVER_ERROR));
+    send(ask("Is it still there?")).await.expect_problem(502, "model_failed");
+    assert_eq!(state().await, json!(["degraded", "m-small", "failing"]));
+    model.now(Script::Answer("Yes."));
+    send(ask("Is it still there?")).await.expect_status(200);
+    assert_eq!(state().await, json!(["ok", "m-small", "answering"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_has_one_id_from_the_client_to_the_log() {
+    let backend = Backend::development().await;
+    let ask = |id: &str| backend.get("/auth/me").header("X-Request-Id", id);
+    let longest = "r".repeat(64);
+    for id in ["r-1", "5af3/7:x", &longest] {
+        let answer = send(ask(id)).await;
+        answer.expect_problem(401, "token_missing");
+        assert_eq!(answer.header("x-request-id"), id);
+        until("the log has the request", PATIENCE, async || backend.said().contains(id).then_some(())).await;
     }
-    let detailed = read(backend.request(Method::GET, "/health/detailed")).await;
-    assert_eq!((detailed.status.as_u16(), detailed.text("status")), (200, "ok".into()), "{detailed:?}");
-    assert_eq!(detailed.body["parts"], json!({ "database": "ok" }));
-    assert_eq!(detailed.body["models"], json!([{ "id": "capibara6-dev", "status": "unused" }]));
-    let head = backend.request(Method::HEAD, "/health").send().await.expect("an answer");
-    assert_eq!(head.status(), 200);
+    // Anything else could forge lines of a log, or fill it.
+    let too_long = "r".repeat(65);
+    for id in ["", "two words", &too_long] {
+        let answer = send(ask(id)).await;
+        answer.expect_problem(401, "token_missing");
+        let made = answer.header("x-request-id");
+        assert!(made.parse::<uuid::Uuid>().is_ok_and(|id| id.get_version_num() == 7), "{id:?} became {made:?}");
+    }
+    let served = send(backend.get("/health").header("X-Request-Id", "r-2")).await;
+    assert_eq!(served.header("x-request-id"), "r-2");
 }
 
-#[tokio::test]
-async fn one_port_speaks_both_versions_of_http() {
-    let backend = Backend::start("");
-    let url = format!("{}/health", backend.api);
-    let second = client_builder().http2_prior_knowledge().build().expect("a client");
-    assert_eq!(second.get(&url).send().await.expect("an answer").version(), Version::HTTP_2);
-    let first = client_builder().http1_only().build().expect("a client");
-    assert_eq!(first.get(&url).send().await.expect("an answer").version(), Version::HTTP_11);
-}
-
-#[tokio::test]
-async fn a_client_that_sends_no_whole_head_is_let_go() {
-    let backend = Backend::start(
-        "server: { api: \"127.0.0.1:0\", internal: \"127.0.0.1:0\", header_timeout: 1s, max_connections: 1 }",
-    );
-    let address = backend.api.trim_start_matches("http://").to_owned();
-    for head in [&b""[..], b"PRI * HTTP", b"GET /health HTTP/1.1\r\nHost: a\r\n"] {
-        let started = Instant::now();
-        let mut stalled = TcpStream::connect(&address).await.expect("connected");
-        stalled.write_all(head).await.expect("sent");
-        // The one connection that is allowed is held by a client that says nothing, and still others get their turn.
-        let answer = read(backend.request(Method::GET, "/health").header("connection", "close")).await;
-        assert_eq!(answer.status, 200);
-        let mut rest = Vec::new();
-        let closed = tokio::time::timeout(Duration::from_secs(5), stalled.read_to_end(&mut rest)).await;
-        assert!(closed.is_ok(), "{head:?} was held open");
-        assert!(started.elapsed() >= Duration::from_millis(900), "{head:?} was cut off at once");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_versions_of_http_are_spoken() {
+    let backend = Backend::development().await;
+    let clients = [(client::plain(), Version::HTTP_11), (client::plain_http2(), Version::HTTP_2)];
+    for (client, version) in clients {
+        let answer = send(client.get(backend.url("/health"))).await;
+        answer.expect_status(200);
+        assert_eq!(answer.version, version);
+        let login = json!({ "username": ADMIN.0, "password": ADMIN.1 });
+        let answer = send(client.post(backend.url("/auth/login")).json(&login)).await;
+        answer.expect_status(200);
+        assert_eq!(answer.version, version);
     }
 }

@@ -1,16 +1,24 @@
-//! The API as its clients see it: the real program, on free ports, with a database of its own for each test.
+//! Contract: what the backend promises, shown on the real program.
 //!
-//! For: one module for each part of the URL tree, and `refusals.rs` for what every route must refuse.
-//! Promises: nothing sleeps for a fixed time; what should come true is polled with a deadline; programs are ended by
-//! their own handle. Read next: `harness.rs`.
+//! For: one test, or one table, a promise; files are named after the URLs and the parts of the program they ask.
+//! May touch: loopback sockets, temporary folders, processes it started.
+//! Promises: every status and every code is held against the contract; no wait is without a deadline, nothing is left
+//! behind.
+//! Read next: `harness/mod.rs`, then `sessions.rs`.
+
+#![allow(unreachable_pub, clippy::expect_used, clippy::panic, reason = "a test says what it expects by failing")]
+#![allow(clippy::too_many_lines, reason = "a table of cases is read as one thing")]
 
 mod api_keys;
-mod config;
+mod commands;
 mod harness;
 mod health;
-mod model_server;
+mod internal;
+mod models;
 mod processes;
 mod queries;
 mod refusals;
+mod sessions;
+mod throttle;
 mod tokens;
 mod users;

@@ -1,111 +1,209 @@
-//! What every route refuses, and how.
+//! Refusals: every route without a credential, with a wrong one, and with one that is not enough; and what is not a
+//! request for anything that is there.
+//!
+//! Read next: `users.rs`.
 
-use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{Backend, eventually, read};
+use crate::harness::backend::{ADMIN, Backend};
+use crate::harness::client::{Answer, send};
+use crate::harness::settings::Settings;
 
-/// Every route that needs a caller, and the role that is too small for it, if any is.
-const GUARDED: [(&str, &str, Option<&str>); 9] = [
-    ("GET", "/auth/me", None),
-    ("GET", "/api/v1/models", None),
-    ("POST", "/api/v1/query", Some("readonly")),
-    ("GET", "/api/v1/users", Some("developer")),
-    ("POST", "/api/v1/users", Some("developer")),
-    ("GET", "/api/v1/api-keys", None),
-    ("POST", "/api/v1/api-keys", Some("readonly")),
-    ("DELETE", "/api/v1/api-keys/aaaaaaaaaaaa", Some("readonly")),
-    ("GET", "/auth/me?x=1", None),
-];
-
-fn method(name: &str) -> Method {
-    name.parse().expect("a method")
+/// A route that asks who is there.
+struct Guarded {
+    method: &'static str,
+    path: &'static str,
+    /// The permissions it needs, all of them.
+    needs: &'static [&'static str],
 }
 
-#[tokio::test]
-async fn every_guarded_route_refuses_who_is_not_known_or_not_allowed() {
-    let backend = Backend::start("");
-    let admin = backend.admin().await;
-    let readonly = backend.user(&admin, "rita", "readonly").await;
-    let developer = backend.user(&admin, "dora", "developer").await;
-    for (name, path, too_small) in GUARDED {
-        let request = || backend.request(method(name), path);
-        read(request()).await.assert_problem(401, "token_missing");
-        read(request().bearer_auth("a.b.c")).await.assert_problem(401, "token_malformed");
-        read(request().header("x-api-key", "nonsense")).await.assert_problem(401, "key_invalid");
-        read(request().bearer_auth(&admin).header("x-api-key", "k")).await.assert_problem(401, "credential_ambiguous");
-        // Whoever reaches the backend directly can write these; they prove nothing.
-        let forged = request().header("x-auth-subject", "admin").header("x-auth-roles", "admin");
-        read(forged.header("x-auth-permissions", "admin")).await.assert_problem(401, "token_missing");
-        if let Some(role) = too_small {
-            let token = if role == "readonly" { &readonly } else { &developer };
-            // Without a body: who is not allowed is told so before the body is looked at.
-            let answer = read(request().bearer_auth(token)).await;
-            answer.assert_problem(403, "permission_missing");
-            assert!(answer.header("www-authenticate").contains("insufficient_scope"), "{answer:?}");
+/// Every guarded route of the API.
+const GUARDED: [Guarded; 8] = [
+    Guarded { method: "GET", path: "/auth/me", needs: &[] },
+    Guarded { method: "GET", path: "/api/v1/models", needs: &["read", "api_access"] },
+    Guarded { method: "POST", path: "/api/v1/query", needs: &["execute"] },
+    Guarded { method: "GET", path: "/api/v1/users", needs: &["admin"] },
+    Guarded { method: "POST", path: "/api/v1/users", needs: &["admin"] },
+    Guarded { method: "GET", path: "/api/v1/api-keys", needs: &["read", "api_access"] },
+    Guarded { method: "POST", path: "/api/v1/api-keys", needs: &["write", "api_access"] },
+    Guarded { method: "DELETE", path: "/api/v1/api-keys/abcdefghijkm", needs: &["write", "api_access"] },
+];
+
+/// Every permission there is.
+const PERMISSIONS: [&str; 6] = ["read", "write", "execute", "admin", "api_access", "graphql_access"];
+
+impl Guarded {
+    /// The request, with a body that no route takes: who may not come in is told so before anybody looks at it.
+    fn request(&self, backend: &Backend) -> reqwest::RequestBuilder {
+        backend.request(self.method, self.path).header("Content-Type", "application/json").body("not JSON")
+    }
+
+    fn name(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_comes_in_without_a_sound_credential() {
+    let backend = Backend::development().await;
+    let session = backend.login(ADMIN).await;
+    let bearer = format!("Bearer {}", session.access);
+    let bearer = bearer.as_str();
+    let cases: [(&str, &[(&str, &str)], &str); 9] = [
+        ("nothing", &[], "token_missing"),
+        ("a malformed token", &[("Authorization", "Bearer garbage")], "token_malformed"),
+        ("no token", &[("Authorization", "Bearer")], "token_malformed"),
+        ("another scheme", &[("Authorization", "Basic YWRtaW46YWRtaW4xMjM=")], "token_missing"),
+        ("a malformed key", &[("X-API-Key", "garbage")], "key_invalid"),
+        ("two tokens", &[("Authorization", bearer), ("Authorization", bearer)], "credential_ambiguous"),
+        ("a token and a key", &[("Authorization", bearer), ("X-API-Key", "garbage")], "credential_ambiguous"),
+        ("two keys", &[("X-API-Key", "garbage"), ("X-API-Key", "garbage")], "credential_ambiguous"),
+        // The gateway sets these for services that believe it. Whoever gets past the gateway can write them as well.
+        (
+            "the gateway's word",
+            &[
+                ("X-Auth-Subject", "admin"),
+                ("X-Auth-Roles", "admin"),
+                ("X-Auth-Permissions", "read write execute admin api_access"),
+                ("X-Auth-Method", "jwt"),
+            ],
+            "token_missing",
+        ),
+    ];
+    for route in &GUARDED {
+        for (what, headers, code) in cases {
+            println!("{} with {what}", route.name());
+            let mut request = route.request(&backend);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let problem = send(request).await.expect_problem(401, code);
+            assert_eq!(problem["instance"], route.path, "{problem}");
         }
     }
 }
 
-#[tokio::test]
-async fn a_token_of_another_key_or_with_another_signature_is_refused() {
-    let backend = Backend::start("");
-    let admin = backend.admin().await;
-    let (head, signature) = admin.rsplit_once('.').expect("a signature");
-    let first = if signature.starts_with('A') { 'B' } else { 'A' };
-    backend.get("/auth/me", &format!("{head}.{first}{}", &signature[1..])).await.assert_problem(401, "token_signature_invalid");
-    let other = Backend::start("auth: { issuer: \"https://other.test/\" }");
-    other.get("/auth/me", &admin).await.assert_problem(401, "token_issuer_invalid");
-    let third = Backend::start("auth: { audience: other }");
-    third.get("/auth/me", &admin).await.assert_problem(401, "token_audience_invalid");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_does_what_they_lack_a_permission_for() {
+    let backend = Backend::development().await;
+    let admin = backend.login(ADMIN).await;
+    for route in &GUARDED {
+        // With everything but one of the permissions it is refused, with just what it needs it is not.
+        for missing in route.needs {
+            println!("{} without {missing}", route.name());
+            let rest: Vec<&str> = PERMISSIONS.into_iter().filter(|permission| permission != missing).collect();
+            let key = backend.key(&admin, &json!({ "name": "almost", "permissions": rest })).await;
+            let answer = send(route.request(&backend).header("X-API-Key", &key.key)).await;
+            let problem = answer.expect_problem(403, "permission_missing");
+            assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(*missing)), "{problem}");
+            let challenge = answer.header("www-authenticate");
+            assert!(challenge.contains("error=\"insufficient_scope\""), "RFC 6750 §3.1: {challenge:?}");
+        }
+        let enough: &[&str] = if route.needs.is_empty() { &["graphql_access"] } else { route.needs };
+        let key = backend.key(&admin, &json!({ "name": "enough", "permissions": enough })).await;
+        println!("{} with {enough:?}", route.name());
+        let answer = send(route.request(&backend).header("X-API-Key", &key.key)).await;
+        // Inside, they find that the body is none, or that there is no such key.
+        match route.method {
+            "GET" => answer.expect_status(200).json(),
+            "POST" => answer.expect_problem(400, "input_invalid"),
+            _ => answer.expect_problem(404, "not_found"),
+        };
+    }
 }
 
-#[tokio::test]
-async fn what_is_not_there_is_not_there() {
-    let backend = Backend::start("");
-    for path in ["/", "/nothing", "/api/v1", "/api/v1/query/", "/auth/login/x", "/metrics"] {
-        read(backend.request(Method::GET, path)).await.assert_problem(404, "route_not_found");
-    }
-    for (name, path, allow) in
-        [("GET", "/auth/login", "POST"), ("DELETE", "/api/v1/models", "GET,HEAD"), ("PUT", "/api/v1/users", "GET,HEAD,POST")]
-    {
-        let answer = read(backend.request(method(name), path)).await;
-        answer.assert_problem(405, "method_not_allowed");
-        assert_eq!(answer.header("allow"), allow, "{path}");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_may_what_its_permissions_say() {
+    let backend = Backend::development().await;
+    let admin = backend.login(ADMIN).await;
+    let query = json!({ "query": "May I?" });
+    let key = json!({ "name": "k", "permissions": ["read"] });
+    for (role, may) in [("developer", true), ("user", true), ("readonly", false)] {
+        println!("{role}");
+        let password = format!("password-of-{role}");
+        let session = backend.user(&admin, (role, &password), role).await;
+        let ask = |request: reqwest::RequestBuilder| send(request.bearer_auth(&session.access));
+        ask(backend.get("/api/v1/models")).await.expect_status(200);
+        ask(backend.get("/api/v1/api-keys")).await.expect_status(200);
+        ask(backend.get("/api/v1/users")).await.expect_problem(403, "permission_missing");
+        let (asked, made) = (ask(backend.query(&query)).await, ask(backend.post("/api/v1/api-keys", &key)).await);
+        if may {
+            asked.expect_status(200);
+            made.expect_status(201);
+        } else {
+            asked.expect_problem(403, "permission_missing");
+            made.expect_problem(403, "permission_missing");
+        }
     }
 }
 
-#[tokio::test]
-async fn bodies_are_checked_before_they_are_believed() {
-    let backend = Backend::start("server: { api: \"127.0.0.1:0\", internal: \"127.0.0.1:0\", body_max: 1KiB }");
-    let post = |path: &str| backend.request(Method::POST, path);
-    let json_text = |text: &'static str| post("/auth/login").header("content-type", "application/json").body(text);
-    for (text, part) in [
-        ("", "line 1 column 0"),
-        ("{", "line 1 column 1"),
-        ("[]", "expected struct"),
-        ("{\"username\":\"a\"}", "`password`"),
-        ("{\"username\":\"a\",\"password\":7}", "password"),
-        ("{\"username\":\"a\",\"password\":\"b\",\"otp\":\"c\"}", "`otp`"),
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_there_is_not_found() {
+    let backend = Backend::development().await;
+    for path in ["/", "/nowhere", "/api", "/api/v1", "/api/v2/models", "/auth/login/", "//auth/me", "/AUTH/ME"] {
+        println!("{path}");
+        let problem = send(backend.get(path)).await.expect_problem(404, "route_not_found");
+        assert_eq!(problem["instance"], path, "{problem}");
+    }
+    for (method, path, allowed) in [
+        ("GET", "/auth/login", "POST"),
+        ("DELETE", "/auth/me", "GET"),
+        ("PUT", "/api/v1/users", "POST"),
+        ("GET", "/api/v1/api-keys/abcdefghijkm", "DELETE"),
+        ("POST", "/health", "GET"),
     ] {
-        let answer = read(json_text(text)).await;
-        answer.assert_problem(400, "input_invalid");
-        assert!(answer.text("detail").contains(part), "{text}: {answer:?}");
+        println!("{method} {path}");
+        let answer = send(backend.request(method, path)).await;
+        answer.expect_problem(405, "method_not_allowed");
+        let allow = answer.header("allow");
+        assert!(allow.split(',').any(|method| method.trim() == allowed), "RFC 9110 §15.5.6: {allow:?}");
     }
-    read(post("/auth/login").body("{}")).await.assert_problem(415, "media_type_unsupported");
-    let large = json!({ "username": "a", "password": "x".repeat(2_000) });
-    read(post("/auth/login").json(&large)).await.assert_problem(413, "body_too_large");
 }
 
-#[tokio::test]
-async fn a_request_id_is_taken_over_when_it_is_fit() {
-    let backend = Backend::start("");
-    let ask = |id: &str| read(backend.request(Method::GET, "/nothing").header("x-request-id", id));
-    assert_eq!(ask("r-1").await.header("x-request-id"), "r-1");
-    for unfit in ["", "has space", &"x".repeat(65)] {
-        let answer = ask(unfit).await;
-        assert_eq!(answer.header("x-request-id").len(), 36, "{unfit:?}");
-        answer.assert_problem(404, "route_not_found");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_not_what_it_should_be_is_refused() {
+    let backend = Backend::start(&Settings::development().server("body_max: 1KiB")).await;
+    let json = "application/json";
+    let login = async |media_type: &str, body: String| send(backend.post_raw("/auth/login", media_type, body)).await;
+    let sound = json!({ "username": ADMIN.0, "password": ADMIN.1 }).to_string();
+    login(json, sound.clone()).await.expect_status(200);
+    login("application/json; charset=utf-8", sound.clone()).await.expect_status(200);
+    for media_type in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", "nonsense"] {
+        login(media_type, sound.clone()).await.expect_problem(415, "media_type_unsupported");
     }
-    eventually("the log has the id", async || backend.log().contains("\"request_id\":\"r-1\"")).await;
+    let untyped = send(backend.request("POST", "/auth/login").body(sound.clone())).await;
+    untyped.expect_problem(415, "media_type_unsupported");
+
+    let long = json!({ "username": "x".repeat(1_500), "password": "y" }).to_string();
+    login(json, long).await.expect_problem(413, "body_too_large");
+
+    let cases = [
+        ("no body", String::new(), "line 1"),
+        ("not JSON", "username=admin".to_owned(), "line 1"),
+        ("cut short", sound[..sound.len() - 1].to_owned(), "line 1"),
+        ("two values", format!("{sound} {sound}"), "trailing"),
+        ("a list", "[]".to_owned(), "line 1"),
+        ("a text", "\"admin\"".to_owned(), "line 1"),
+        ("a member twice", sound.replacen('{', "{\"username\":\"ann\",", 1), "username"),
+        ("a member too few", json!({ "username": "admin" }).to_string(), "password"),
+        ("a member too many", json!({ "username": "a", "password": "b", "totp": "c" }).to_string(), "totp"),
+        ("a number", json!({ "username": "admin", "password": 7 }).to_string(), "password"),
+        ("nothing", json!({ "username": Value::Null, "password": "b" }).to_string(), "username"),
+        ("deeply nested", format!("{}{}", "[".repeat(400), "]".repeat(400)), "line 1"),
+    ];
+    for (what, body, word) in cases {
+        println!("{what}");
+        let answer = login(json, body).await;
+        answer.expect_input_invalid(word);
+        assert_plain_words(&answer);
+    }
+    let not_text = send(backend.post_raw("/auth/login", json, vec![b'{', b'"', 0xFF, b'"', b'}'])).await;
+    not_text.expect_problem(400, "input_invalid");
+}
+
+/// A detail is for clients: names of types and frameworks tell them nothing.
+fn assert_plain_words(answer: &Answer) {
+    for word in ["deserialize", "struct", "LoginRequest", "serde", "axum"] {
+        assert!(!answer.body.contains(word), "{word} is told to a client: {answer:?}");
+    }
 }

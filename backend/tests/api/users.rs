@@ -1,68 +1,94 @@
-//! `/api/v1/users`, and users made on the command line.
+//! Users: `/api/v1/users`.
+//!
+//! Read next: `api_keys.rs`.
 
 use serde_json::json;
 
-use crate::harness::{Backend, run};
+use crate::harness::backend::{ADMIN, Backend};
+use crate::harness::client::send;
 
-#[tokio::test]
-async fn who_administers_makes_and_lists_users() {
-    let backend = Backend::start("");
-    let admin = backend.admin().await;
-    let body = json!({ "username": "Ann", "password": "correct horse", "role": "readonly" });
-    let made = backend.post("/api/v1/users", &admin, body.clone()).await;
-    assert_eq!((made.status.as_u16(), made.text("username"), made.text("role")), (201, "ann".into(), "readonly".into()));
-    backend.post("/api/v1/users", &admin, body).await.assert_problem(409, "conflict");
-    let listed = backend.get("/api/v1/users", &admin).await;
-    let names: Vec<_> = listed.body["items"].as_array().expect("items").iter().map(|user| &user["username"]).collect();
-    assert_eq!(names, ["admin", "ann"]);
-    assert!(!listed.body.to_string().contains("argon2"), "{listed:?}");
-    let ann = backend.login("ANN", "correct horse").await;
-    assert_eq!(ann.text("scope"), "read api_access");
+const PATH: &str = "/api/v1/users";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_administrator_makes_users_who_can_log_in() {
+    let backend = Backend::development().await;
+    let admin = backend.login(ADMIN).await;
+    let body = json!({ "username": "Ann@Example.org", "password": "ann-has-a-password", "role": "readonly" });
+    let created = send(backend.post(PATH, &body).bearer_auth(&admin.access)).await;
+    created.expect_status(201);
+    assert_eq!(created.json()["username"], "ann@example.org", "{created:?}");
+    assert_eq!(created.json()["role"], "readonly", "{created:?}");
+    assert!(!created.body.contains("password") && !created.body.contains("argon2"), "{created:?}");
+
+    let ann = backend.login(("ann@example.org", "ann-has-a-password")).await;
+    let me = send(backend.get("/auth/me").bearer_auth(&ann.access)).await;
+    me.expect_status(200);
+    assert_eq!(me.json()["id"], created.json()["id"], "{me:?}");
+    assert_eq!(me.json()["permissions"], json!(["read", "api_access"]), "{me:?}");
+
+    // The name is taken now, however it is written.
+    let again = json!({ "username": "ANN@example.org", "password": "another-password", "role": "user" });
+    send(backend.post(PATH, &again).bearer_auth(&admin.access)).await.expect_problem(409, "conflict");
+
+    // The list has both, page by page.
+    let first = send(backend.get(&format!("{PATH}?limit=1")).bearer_auth(&admin.access)).await;
+    first.expect_status(200);
+    assert_eq!(first.items().len(), 1, "{first:?}");
+    assert_eq!(first.items()[0]["username"], "admin", "{first:?}");
+    let cursor = first.next_cursor().expect("there is more");
+    let rest = send(backend.get(&format!("{PATH}?limit=10&cursor={cursor}")).bearer_auth(&admin.access)).await;
+    rest.expect_status(200);
+    assert_eq!(rest.items().len(), 1, "{rest:?}");
+    assert_eq!(rest.items()[0]["username"], "ann@example.org", "{rest:?}");
+    assert_eq!(rest.next_cursor(), None, "{rest:?}");
+    assert!(!rest.body.contains("argon2"), "{rest:?}");
 }
 
-#[tokio::test]
-async fn fields_that_are_wrong_are_named() {
-    let backend = Backend::start("");
-    let admin = backend.admin().await;
-    let long = "x".repeat(129);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_user_should_be_is_checked() {
+    let backend = Backend::development().await;
+    let admin = backend.login(ADMIN).await;
+    let user =
+        |name: &str, password: &str, role: &str| json!({ "username": name, "password": password, "role": role });
+    let (long_name, long_password) = ("x".repeat(65), "x".repeat(129));
     let cases = [
-        (json!({ "username": "", "password": "correct horse", "role": "user" }), "username"),
-        (json!({ "username": "a b", "password": "correct horse", "role": "user" }), "username"),
-        (json!({ "username": "ann", "password": "short", "role": "user" }), "password"),
-        (json!({ "username": "ann", "password": long, "role": "user" }), "password"),
-        (json!({ "username": "ann", "password": "correct horse", "role": "root" }), "role"),
-        (json!({ "username": "ann", "password": "correct horse" }), "role"),
-        (json!({ "username": 7, "password": "correct horse", "role": "user" }), "username"),
-        (json!({ "username": "ann", "password": "correct horse", "role": "user", "x": 1 }), "`x`"),
+        ("no name", json!({ "password": "long-enough", "role": "user" }), "username"),
+        ("no password", json!({ "username": "ann", "role": "user" }), "password"),
+        ("no role", json!({ "username": "ann", "password": "long-enough" }), "role"),
+        ("an empty name", user("", "long-enough", "user"), "username"),
+        ("a space in the name", user("an n", "long-enough", "user"), "username"),
+        ("a long name", user(&long_name, "long-enough", "user"), "username"),
+        ("a short password", user("ann", "seven77", "user"), "password"),
+        ("a long password", user("ann", &long_password, "user"), "password"),
+        ("a role nobody knows", user("ann", "long-enough", "root"), "role"),
+        (
+            "a member nobody knows",
+            json!({ "username": "ann", "password": "long-enough", "role": "user", "admin": true }),
+            "admin",
+        ),
     ];
-    for (body, field) in cases {
-        let answer = backend.post("/api/v1/users", &admin, body).await;
-        answer.assert_problem(400, "input_invalid");
-        assert!(answer.text("detail").contains(field), "{field} is not named: {answer:?}");
+    for (what, body, word) in cases {
+        println!("{what}");
+        let answer = send(backend.post(PATH, &body).bearer_auth(&admin.access)).await;
+        answer.expect_input_invalid(word);
+        assert!(!answer.body.contains("long-enough"), "the answer repeats the password: {answer:?}");
     }
+    let listed = send(backend.get(PATH).bearer_auth(&admin.access)).await;
+    assert_eq!(listed.items().len(), 1, "none was made: {listed:?}");
+    // A passphrase of the longest kind, counted in characters, is taken.
+    let passphrase = "ü".repeat(128);
+    backend.user(&admin, ("ann", &passphrase), "user").await;
 }
 
-#[tokio::test]
-async fn the_command_line_makes_users_too() {
-    let backend = Backend::start("");
-    let folder = backend.folder().path();
-    let add = |name: &str, role: &str, input: &str| {
-        run(folder, &["user", "add", "-c", "backend.yaml", "--name", name, "--role", role], input)
-    };
-    let made = add("olga", "readonly", "correct horse\nnot this line\n");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    assert!(!String::from_utf8_lossy(&made.stderr).contains("correct horse"), "a password must not be logged");
-    let token = backend.token_of("olga", "correct horse").await;
-    backend.post("/api/v1/query", &token, json!({ "query": "Hi" })).await.assert_problem(403, "permission_missing");
-
-    let again = add("olga", "user", "correct horse\n");
-    assert_eq!(again.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&again.stderr).contains("the user name is taken"), "{again:?}");
-    assert_eq!(add("omar", "user", "short\n").status.code(), Some(1));
-
-    std::fs::write(folder.join("password"), "from a file\n").expect("written");
-    let arguments =
-        ["user", "add", "-c", "backend.yaml", "--name", "oren", "--role", "user", "--password-ref", "file:password"];
-    assert!(run(folder, &arguments, "").status.success());
-    assert_eq!(backend.login("oren", "from a file").await.status, 200);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_makes_a_user_who_may_more_than_they() {
+    let backend = Backend::development().await;
+    let admin = backend.login(ADMIN).await;
+    // This key administers, but was given nothing else.
+    let key = backend.key(&admin, &json!({ "name": "door", "permissions": ["admin", "api_access"] })).await;
+    for role in ["admin", "readonly"] {
+        let body = json!({ "username": "ann", "password": "long-enough", "role": role });
+        let answer = send(backend.post(PATH, &body).header("X-API-Key", &key.key)).await;
+        answer.expect_problem(403, "grant_exceeded");
+    }
 }

@@ -7,6 +7,7 @@
 
 pub(crate) mod failure;
 pub(crate) mod head;
+pub(crate) mod head_clock;
 pub(crate) mod limiter;
 pub(crate) mod refusal;
 pub(crate) mod reply;

@@ -1,8 +1,9 @@
-//! Buffered: head and body of a small answer in one write to the socket.
+//! Buffered: head and body of a small answer in one write to the socket, and a deadline for the head of a request.
 //!
 //! For: the layer between the socket and TLS or HTTP. Pingora writes an answer's head and body apart and then flushes; its
 //! own listeners buffer that, in a way that is not open to others. Reads pass through: the layers above have buffers.
-//! Promises: nothing stays here after a flush; what is larger than the buffer is written as it comes.
+//! Promises: nothing stays here after a flush; what is larger than the buffer is written as it comes; a head that began to
+//! arrive is complete within its time, or the connection ends. Read next: `base/head_clock.rs`.
 
 use std::io;
 use std::pin::Pin;
@@ -18,7 +19,11 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     UniqueIDType,
 };
+use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::base::head_clock::{AwaitedHead, HeadClock};
 
 /// Bytes held for a connection: the head and body of a typical API answer, and few enough for 100,000 idle clients.
 const BUFFER_BYTES: usize = 2048;
@@ -29,6 +34,25 @@ pub(super) struct Buffered {
     socket: BufWriter<TcpStream>,
     /// Off during the handshake: a TLS alert that ends it is written without a flush.
     on: Arc<AtomicBool>,
+    clock: HeadClock,
+    head: Option<BegunHead>,
+    head_limit: HeadLimit,
+}
+
+/// What a head may take, and who counts the ones that took longer.
+#[derive(Clone, Debug)]
+pub(super) struct HeadLimit {
+    pub timeout: Duration,
+    pub exceeded: IntCounter,
+}
+
+/// A head of which something has arrived.
+#[derive(Debug)]
+struct BegunHead {
+    which: AwaitedHead,
+    deadline: Instant,
+    /// Set up only when the head did not come in one piece, which is rare.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// Turns buffering on, once the handshake is over.
@@ -42,15 +66,43 @@ impl Switch {
 }
 
 impl Buffered {
-    pub(super) fn new(stream: TcpStream) -> (Self, Switch) {
+    pub(super) fn new(stream: TcpStream, clock: HeadClock, head_limit: HeadLimit) -> (Self, Switch) {
         let on = Arc::new(AtomicBool::new(false));
-        (Self { socket: BufWriter::with_capacity(BUFFER_BYTES, stream), on: Arc::clone(&on) }, Switch(on))
+        let socket = BufWriter::with_capacity(BUFFER_BYTES, stream);
+        (Self { socket, on: Arc::clone(&on), clock, head: None, head_limit }, Switch(on))
+    }
+
+    /// Whether the head that is being read is late. Wakes the task when it becomes so.
+    fn is_late(&mut self, awaited: AwaitedHead, cx: &mut Context<'_>) -> bool {
+        let Some(head) = self.head.as_mut().filter(|head| head.which == awaited) else { return false };
+        let deadline = head.deadline;
+        let timer = head.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        timer.as_mut().poll(cx).is_ready()
+    }
+
+    fn note_begun(&mut self, awaited: AwaitedHead) {
+        if self.head.as_ref().is_none_or(|head| head.which != awaited) {
+            let deadline = Instant::now() + self.head_limit.timeout;
+            self.head = Some(BegunHead { which: awaited, deadline, timer: None });
+        }
     }
 }
 
 impl AsyncRead for Buffered {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.socket.get_mut()).poll_read(cx, buffer)
+        let awaited = self.clock.awaited();
+        if awaited.is_some_and(|awaited| self.is_late(awaited, cx)) {
+            self.head_limit.exceeded.inc();
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(self.socket.get_mut()).poll_read(cx, buffer);
+        if let Some(awaited) = awaited
+            && buffer.filled().len() > before
+        {
+            self.note_begun(awaited);
+        }
+        read
     }
 }
 

@@ -8,16 +8,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pingora::apps::ServerApp;
+use pingora::http::ResponseHeader;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddress;
 use pingora::protocols::l4::stream::Stream as TcpPingoraStream;
-use pingora::protocols::{GetSocketDigest as _, SocketDigest, Stream};
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{ALPN, GetProxyDigest as _, GetSocketDigest as _, SocketDigest, Stream};
 use pingora_limits::inflight::Inflight;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
-use super::buffered::{Buffered, Switch};
+use super::buffered::{Buffered, HeadLimit, Switch};
+use crate::base::head_clock::HeadClock;
 use crate::base::telemetry::metrics::Metrics;
 use crate::stages::admission::address::Addresses;
 
@@ -33,6 +36,7 @@ pub(crate) struct DoorLimits {
     pub connections_max: usize,
     pub connections_per_address_max: usize,
     pub handshake_timeout: Duration,
+    pub header_timeout: Duration,
 }
 
 /// What all listeners share: the caps, and the signal to drain.
@@ -48,6 +52,7 @@ pub(crate) struct Door {
     draining: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
     by_address: ByAddress,
+    head_limit: HeadLimit,
 }
 
 /// Connections by address, in a sketch of fixed size: with 32,768 cells it may count a stranger's connection in, never
@@ -82,6 +87,10 @@ impl Door {
         Self {
             limits,
             addresses,
+            head_limit: HeadLimit {
+                timeout: limits.header_timeout,
+                exceeded: metrics.connections_refused.with_label_values(&["header_timeout"]),
+            },
             places: Arc::new(Semaphore::new(limits.connections_max)),
             accepting: AtomicUsize::new(0),
             ended: Notify::new(),
@@ -177,13 +186,34 @@ impl Door {
             self.metrics.connections_refused.with_label_values(&["connections_per_address"]).inc();
             return;
         }
-        let (stream, buffering) = prepare(stream, peer);
+        let clock = HeadClock::stopped();
+        let (stream, buffering) = self.prepare(stream, peer, clock.clone());
         let Some(stream) = self.shake_hands(stream, tls).await else { return };
         buffering.turn_on();
+        if stream.selected_alpn_proto() != Some(ALPN::H2) {
+            clock.run();
+        }
         let mut next = app.process_new(stream, &self.draining).await;
         while let Some(stream) = next {
             next = app.process_new(stream, &self.draining).await;
         }
+    }
+
+    /// A stream in Pingora's terms that knows its peer without asking the kernel again, and carries its head clock to where
+    /// requests are served.
+    fn prepare(&self, stream: TcpStream, peer: SocketAddr, clock: HeadClock) -> (Buffered, Switch) {
+        // Small answers must not wait for an acknowledgement; if the socket is gone already, the first read will say so.
+        let _ = stream.set_nodelay(true);
+        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+        let _ = digest.peer_addr.set(Some(PingoraAddress::Inet(peer)));
+        let mut stream = TcpPingoraStream::from(stream);
+        stream.set_socket_digest(digest);
+        // Pingora's place for data of one's own is beside the answer of a CONNECT proxy, which this stands in for. A status
+        // of 200 can always be built.
+        if let Ok(answer) = ResponseHeader::build_no_case(200, Some(0)) {
+            stream.set_proxy_digest(ProxyDigest::new(Box::new(answer), Some(Box::new(clock.clone()))));
+        }
+        Buffered::new(stream, clock, self.head_limit.clone())
     }
 
     async fn shake_hands(&self, stream: Buffered, tls: Option<Arc<Acceptor>>) -> Option<Stream> {
@@ -229,17 +259,6 @@ impl Drop for Place {
         drop(self.permit.take());
         self.door.ended.notify_waiters();
     }
-}
-
-/// A stream in Pingora's terms that knows its peer without asking the kernel again.
-fn prepare(stream: TcpStream, peer: SocketAddr) -> (Buffered, Switch) {
-    // Small answers must not wait for an acknowledgement; if the socket is gone already, the first read will say so.
-    let _ = stream.set_nodelay(true);
-    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-    let _ = digest.peer_addr.set(Some(PingoraAddress::Inet(peer)));
-    let mut stream = TcpPingoraStream::from(stream);
-    stream.set_socket_digest(digest);
-    Buffered::new(stream)
 }
 
 /// Errors of `accept` that concern only the connection that would have been accepted (accept(2)).

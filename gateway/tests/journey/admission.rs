@@ -36,6 +36,41 @@ async fn a_request_with_two_readings_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_body_costs_neither_the_answer_nor_the_connection() {
+    let echo = Echo::start().await;
+    let gateway = limited_gateway(&echo, "1/min", "none").await;
+    // Both requests go out on one connection; the body of the refused one must not be taken for the next request.
+    let body = "GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let post = format!("POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let last = "GET /x HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+    let answers = wire::converse(gateway.address("http"), &[&post, &post, last]).await;
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 1, "{answers}");
+    assert_eq!(answers.matches("HTTP/1.1 429").count(), 2, "{answers}");
+    assert_eq!(echo.seen().iter().map(|seen| seen.target.as_str()).collect::<Vec<_>>(), ["/x"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_is_too_long_is_refused() {
+    let echo = Echo::start().await;
+    let upstream = upstream(&Pool::of(&[echo.address()]));
+    let gateway = Gateway::plain(&format!("{HEAD}{HTTP}{upstream}{OPEN}")).await;
+    let answer = client::send(client::plain().get(gateway.url(&format!("/x?{}", "a".repeat(9000))))).await;
+    answer.expect_problem(414, "target_too_long");
+    assert_eq!(echo.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_absolute_target_is_matched_and_forwarded_by_its_path() {
+    let echo = Echo::start().await;
+    let upstream = upstream(&Pool::of(&[echo.address()]));
+    let gateway = Gateway::plain(&format!("{HEAD}{HTTP}{upstream}{OPEN}")).await;
+    let request = "GET http://a.test/x/../y?q=1 HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+    let answer = wire::ask(gateway.address("http"), request.as_bytes()).await.expect("an answer");
+    answer.expect_status(200);
+    assert_eq!(echo.last().target, "/y?q=1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_forwarded_for_does_not_change_who_the_client_is() {
     let echo = Echo::start().await;
     let gateway = limited_gateway(&echo, "3/min", "none").await;

@@ -7,7 +7,7 @@ use http::StatusCode;
 use crate::harness::gateway::Gateway;
 use crate::harness::issuer::{KEYS, Token, scheme};
 use crate::harness::pki::Authority;
-use crate::harness::settings::{HEAD, HTTP, Pool, listeners, upstream};
+use crate::harness::settings::{HEAD, HTTP, OPEN, Pool, listeners, upstream};
 use crate::harness::tls::{Connection, H2};
 use crate::harness::upstream::Echo;
 use crate::harness::wire;
@@ -228,6 +228,27 @@ async fn the_most_specific_route_wins_whatever_the_order() {
             assert_eq!(problem["route"], route, "{method} {host}{path}");
         }
         lines.reverse();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rewritten_path_keeps_its_host_over_http2() {
+    let (authority, echo) = (Authority::new(), Echo::start().await);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let listeners = listeners(&[authority.issue(folder.path(), "gateway.test")], "1.2");
+    let settings = format!("{HEAD}{listeners}{}{OPEN}", upstream(&Pool::of(&[echo.address()])));
+    let gateway = Gateway::start(&settings, &["https"]).await;
+    let opened = Connection::open(gateway.address("https"), "gateway.test", &authority, &H2).await;
+    let mut connection = opened.expect("a connection");
+    for (sent, forwarded) in
+        [("/a/../b?q=1", "/b?q=1"), ("/.well-known/%6Aw", "/.well-known/jw"), ("/a%20b", "/a%20b")]
+    {
+        let (status, _) = connection.get(sent, None).await.expect("an answer");
+        assert_eq!(status, StatusCode::OK);
+        let seen = echo.last();
+        assert_eq!(seen.target, forwarded);
+        assert_eq!(seen.values("host"), ["gateway.test"], "{sent}");
+        assert_eq!(seen.values("x-forwarded-host"), ["gateway.test"], "{sent}");
     }
 }
 

@@ -21,7 +21,7 @@ use crate::api::page::{Page, PageQuery};
 use crate::auth::{ApiKeyInput, ListedKey};
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
 pub(in crate::api) struct ApiKeyRequest {
     name: String,
     #[serde(default)]

@@ -15,7 +15,7 @@ use crate::api::extract::{Allowed, Executing, JsonBody};
 use crate::query::{Answer, Question};
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
 pub(in crate::api) struct QueryRequest {
     query: String,
     #[serde(default)]

@@ -24,14 +24,14 @@ use crate::auth::TokenPair;
 const JWKS_CACHING: &str = "public, max-age=300";
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
 pub(in crate::api) struct LoginRequest {
     username: String,
     password: String,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
 pub(in crate::api) struct RefreshRequest {
     refresh_token: String,
 }

@@ -20,7 +20,7 @@ use crate::api::page::{Page, PageQuery};
 use crate::auth::User;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
 pub(in crate::api) struct UserRequest {
     username: String,
     password: String,

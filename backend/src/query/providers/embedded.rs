@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use super::Prompt;
 use crate::query::Usage;
@@ -26,9 +27,9 @@ const SENTENCE_CHARS_MAX: usize = 240;
 
 /// Frequent words of at least `KEYWORD_CHARS_MIN` characters that say nothing about a text.
 const EMPTY_WORDS: [&str; 36] = [
-    "about", "also", "been", "before", "could", "does", "each", "from", "have", "into", "just", "like", "made", "make",
-    "more", "most", "only", "other", "over", "please", "should", "some", "such", "than", "that", "their", "them",
-    "then", "there", "these", "they", "this", "what", "when", "with", "your",
+    "about", "also", "been", "before", "could", "does", "each", "from", "have", "into", "just", "like", "made",
+    "make", "more", "most", "only", "other", "over", "please", "should", "some", "such", "than", "that", "their",
+    "them", "then", "there", "these", "they", "this", "what", "when", "with", "your",
 ];
 
 /// Answers, at once.
@@ -36,10 +37,8 @@ pub(in crate::query) fn ask(prompt: &Prompt<'_>) -> Kept {
     let full = describe(prompt.text);
     let limit = usize::try_from(prompt.tokens_max).unwrap_or(usize::MAX);
     let words: Vec<&str> = full.split(' ').take(limit).collect();
-    let usage = Usage {
-        prompt_tokens: prompt.text.split_whitespace().count() as u64,
-        completion_tokens: words.len() as u64,
-    };
+    let usage =
+        Usage { prompt_tokens: prompt.text.split_whitespace().count() as u64, completion_tokens: words.len() as u64 };
     Kept { text: words.join(" "), usage }
 }
 
@@ -54,11 +53,12 @@ fn describe(text: &str) -> String {
     );
     if !keywords.is_empty() {
         let told: Vec<String> = keywords.iter().map(|(word, count)| format!("{word} ({count})")).collect();
-        answer.push_str(&format!(" Keywords: {}.", told.join(", ")));
+        // Writing to a String cannot fail.
+        let _ = write!(answer, " Keywords: {}.", told.join(", "));
     }
     if let Some(sentence) = most_telling(&sentences, &keywords) {
         let shown: String = sentence.chars().take(SENTENCE_CHARS_MAX).collect();
-        answer.push_str(&format!(" Most telling sentence: \u{201c}{shown}\u{201d}"));
+        let _ = write!(answer, " Most telling sentence: \u{201c}{shown}\u{201d}");
     }
     answer
 }
@@ -95,13 +95,16 @@ fn keywords(text: &str) -> Vec<(String, usize)> {
 /// The sentence that holds most of the keywords' weight; among equals, the first.
 fn most_telling<'t>(sentences: &[&'t str], keywords: &[(String, usize)]) -> Option<&'t str> {
     let weight = |sentence: &str| -> usize {
-        words(sentence).filter_map(|word| keywords.iter().find(|(known, _)| *known == word)).map(|(_, count)| *count).sum()
+        words(sentence)
+            .filter_map(|word| keywords.iter().find(|(known, _)| *known == word))
+            .map(|(_, count)| *count)
+            .sum()
     };
     let mut best: Option<(usize, &'t str)> = None;
     for sentence in sentences {
-        let weighs = weight(sentence);
-        if best.is_none_or(|(most, _)| weighs > most) {
-            best = Some((weighs, sentence));
+        let sum = weight(sentence);
+        if best.is_none_or(|(most, _)| sum > most) {
+            best = Some((sum, sentence));
         }
     }
     best.map(|(_, sentence)| sentence)

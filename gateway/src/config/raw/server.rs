@@ -58,6 +58,8 @@ section! {
         pub max_connections_per_address: u32 = "1000",
         /// How long a TLS handshake may take.
         pub handshake_timeout: Millis = "10s",
+        /// How long the head of an HTTP/1.1 request may take from its first byte to its last; then the connection is closed.
+        pub header_timeout: Millis = "10s",
         /// How long a connection may stay open between two requests.
         pub keepalive: Millis = "75s",
         /// Requests on one HTTP/1.1 connection before it is closed.

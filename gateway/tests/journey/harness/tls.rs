@@ -69,6 +69,7 @@ enum Sender {
 }
 
 /// Why a request was not answered.
+#[derive(Debug)]
 pub enum Lost {
     /// It never left: the connection was closed before.
     NotSent,

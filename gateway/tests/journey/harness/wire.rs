@@ -32,6 +32,26 @@ pub async fn ask(address: SocketAddr, request: &[u8]) -> Option<Answer> {
     if bytes.is_empty() { None } else { Some(parse(&bytes)) }
 }
 
+/// Sends requests on one connection, each when the answer to the one before has arrived, and returns all that came back.
+/// The last request should hold `Connection: close`. Answers must have a JSON body, whose last character ends them.
+pub async fn converse(address: SocketAddr, requests: &[&str]) -> String {
+    within("a conversation", PATIENCE, async {
+        let mut stream = TcpStream::connect(address).await.expect("the gateway listens");
+        let mut text = String::new();
+        for (index, request) in requests.iter().enumerate() {
+            stream.write_all(request.as_bytes()).await.expect("the connection is still there");
+            while text.matches("HTTP/1.1 ").count() <= index || !text.ends_with('}') {
+                let mut bytes = [0; 4096];
+                let count = stream.read(&mut bytes).await.expect("the connection is still there");
+                assert_ne!(count, 0, "closed before answer {index}: {text}");
+                text.push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+        }
+        text
+    })
+    .await
+}
+
 /// A GET for exactly this target, with a token.
 pub fn get(target: &str, host: &str, token: &str) -> Vec<u8> {
     format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n")

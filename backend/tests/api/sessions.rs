@@ -89,7 +89,7 @@ async fn a_refresh_token_works_once_and_its_reuse_ends_the_session() {
     assert_ne!(second.access, first.access);
     send(backend.get("/auth/me").bearer_auth(&second.access)).await.expect_status(200);
 
-    // Who sends the spent one may be a thief, or the user whom a thief has overtaken: nobody goes on with this family.
+    // Who sends the spent one is a thief, or the user whom a thief has overtaken: nobody goes on with this family.
     send(backend.try_refresh(&first.refresh)).await.expect_problem(401, "refresh_invalid");
     send(backend.try_refresh(&second.refresh)).await.expect_problem(401, "refresh_invalid");
     // Another login is another family.

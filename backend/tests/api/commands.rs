@@ -61,7 +61,7 @@ async fn every_mistake_is_told_at_once_with_its_place() {
         assert_eq!(errors.len(), 4, "{ended:?}");
         let expected = [
             ("3:8", "server.api", "localhost"),
-            ("4:13", "server.body_max", "1 megabyte"),
+            ("4:13", "server.body_max", "a size"),
             ("6:3", "auth", "did you mean \"access_token_ttl\"?"),
             ("8:20", "models[0].size", "medium"),
         ];
@@ -185,7 +185,9 @@ async fn production_does_not_start_with_what_everybody_knows() {
     assert!(ended.stderr.contains("development key"), "{ended:?}");
 
     // A database that was once used in development has the known user.
-    Backend::start_in(&folder, &Settings::development()).await.stop().await;
+    let seeded = Backend::start_in(&folder, &Settings::development()).await;
+    seeded.login(ADMIN).await;
+    seeded.stop().await;
     let file = production(&folder, &key, &model).write(folder.path());
     let ended = run(&["all"], &file, "").await;
     expect_exit(&ended, EXIT_FAILURE);
@@ -218,7 +220,8 @@ async fn an_address_that_is_taken_is_told() {
     let address = taken.local_addr().expect("a bound socket has an address");
     let folder = folder();
     let text = format!(
-        "version: 1\nserver: {{ api: \"{address}\", internal: \"127.0.0.1:0\" }}\ndatabase: {{ url: \"sqlite:{}\" }}\n",
+        "version: 1\nserver: {{ api: \"{address}\", internal: \"127.0.0.1:0\" }}\n\
+         database: {{ url: \"sqlite:{}\" }}\n",
         database_file(folder.path()).display()
     );
     let ended = run(&["all"], &write_text(folder.path(), &text), "").await;

@@ -87,7 +87,7 @@ async fn a_model_server_gets_what_it_needs_and_no_more() {
         json!({ "model": "org/model-20b", "messages": messages, "max_tokens": 300, "stream": false })
     );
     assert_eq!(tuned.body["max_tokens"], 50);
-    assert_eq!(tuned.body["temperature"], 0.25);
+    assert_eq!(tuned.body["temperature"], json!(0.25));
     assert!(!backend.said().contains("sk-between-us"), "the model's key is in the log");
 }
 
