@@ -2,9 +2,13 @@
 //!
 //! Read next: `route.rs`.
 
+use std::time::{Duration, Instant};
+
 use http::Version;
 use rustls::{CertificateError, ProtocolVersion};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::harness::gateway::Gateway;
 use crate::harness::issuer::{KEYS, Token, scheme};
@@ -12,7 +16,7 @@ use crate::harness::pki::Authority;
 use crate::harness::settings::{HEAD, HTTP, OPEN, Pool, listeners, upstream};
 use crate::harness::tls::{self, Hello, TLS12_ONLY, TLS13_ONLY};
 use crate::harness::upstream::Echo;
-use crate::harness::wait::{PATIENCE, until};
+use crate::harness::wait::{PATIENCE, until, within};
 use crate::harness::{client, wire};
 
 /// A gateway with TLS, whose certificates are for these names, before an echo.
@@ -207,4 +211,60 @@ async fn guarded_gateway(echo: &Echo) -> Gateway {
     );
     // The key set is read before the gateway listens, so the folder may go when this returns.
     Gateway::plain(&settings).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_drips_in_is_cut_off_and_an_idle_connection_is_not() {
+    const LIMIT: Duration = Duration::from_millis(500);
+    const REQUEST: &[u8] = b"GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let echo = Echo::start().await;
+    let head = HEAD.replace("drain: 10s", "drain: 10s, header_timeout: 500ms");
+    let gateway = Gateway::plain(&format!("{head}{HTTP}{}{OPEN}", upstream(&Pool::of(&[echo.address()])))).await;
+    let mut idle = TcpStream::connect(gateway.address("http")).await.expect("the gateway listens");
+    answered(&mut idle, REQUEST).await;
+
+    // One byte at a time, each well within any bound on a single read.
+    let mut dripping = TcpStream::connect(gateway.address("http")).await.expect("the gateway listens");
+    let (mut reader, mut writer) = dripping.split();
+    let start = Instant::now();
+    let drip = async {
+        writer.write_all(b"GET /x HTTP/1.1\r\nHost: a.test\r\nX: ").await.expect("the connection is open");
+        let mut pace = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            pace.tick().await;
+            if writer.write_all(b"x").await.is_err() {
+                return;
+            }
+        }
+    };
+    let mut rest = Vec::new();
+    let cut = async {
+        tokio::select! {
+            ended = reader.read_to_end(&mut rest) => drop(ended),
+            () = drip => {}
+        }
+    };
+    within("the slow head is cut off", PATIENCE, cut).await;
+    assert!(start.elapsed() >= LIMIT, "not before its time: {:?}", start.elapsed());
+    assert_eq!(echo.count(), 1, "it was no request");
+    let metrics = String::from_utf8_lossy(&gateway.admin("/metrics").await.body).into_owned();
+    let counted = "gateway_connections_refused_total{reason=\"header_timeout\"} 1";
+    assert!(metrics.contains(counted), "{counted} is not in\n{metrics}");
+    // By now the idle connection has been idle for longer than a head may take.
+    answered(&mut idle, REQUEST).await;
+    assert_eq!(echo.count(), 2);
+}
+
+/// Sends a request on an open connection and reads until its JSON body ends.
+async fn answered(stream: &mut TcpStream, request: &[u8]) {
+    stream.write_all(request).await.expect("the connection is open");
+    let mut answer = Vec::new();
+    let read = async {
+        while !answer.ends_with(b"}") {
+            let count = stream.read_buf(&mut answer).await.expect("the connection is open");
+            assert_ne!(count, 0, "closed: {:?}", String::from_utf8_lossy(&answer));
+        }
+    };
+    within("an answer", PATIENCE, read).await;
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&answer));
 }
