@@ -11,27 +11,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use common::settings::Report;
+use common::settings::{Mistake, Report};
 use common::telemetry::{LogFormat, LogSetupError};
 use pingora::apps::{HttpServerOptions, ServerApp as _};
-use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, Admin};
 use crate::base::telemetry::access_log::AccessLog;
 use crate::base::telemetry::metrics::Metrics;
-use crate::config::checked::{ListenerKind, LogLines, Server, Workers};
+use crate::config::checked::{LogLines, Server, Workers};
 use crate::config::{self, Config};
-use crate::listen::certs;
 use crate::listen::devcert::{self, DevCertError};
+use crate::listen::listeners::{self, Listeners, NewApp};
 use crate::listen::socket::{self, Door, DoorLimits};
-use crate::listen::tls;
 use crate::proxy::Gateway;
+use crate::reload::{ReloadError, Reloader};
 use crate::snapshot::Snapshot;
 
 /// After the drain began, connections without a request get this long to use their connection once more, so that a
@@ -43,6 +42,9 @@ const LOG_LINGER: Duration = Duration::from_secs(1);
 
 /// Idle connections to upstreams that are kept, over all workers.
 const UPSTREAM_IDLE_CONNECTIONS_MAX: usize = 4096;
+
+/// Requests for a reload that may wait for the one under way.
+const RELOADS_WAITING_MAX: usize = 8;
 
 /// Longest chain of attempts that Pingora will make; the upstream's own `retry.attempts` is what counts.
 const ATTEMPTS_CEILING: usize = 256;
@@ -63,19 +65,17 @@ pub enum RunError {
     /// A development certificate could not be made.
     #[error("development certificate {0}")]
     Certificate(DevCertError),
-    /// An address could not be bound.
-    #[error("listener {listener} cannot bind {address}: {source}")]
-    Bind {
-        /// The listener's name.
-        listener: String,
-        /// Its address.
+    /// The admin address could not be bound.
+    #[error("listener admin cannot bind {address}: {source}")]
+    BindAdmin {
+        /// The address.
         address: SocketAddr,
         /// What the system said.
         source: io::Error,
     },
-    /// The TLS settings could not be used.
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
+    /// A listener could not be opened; the text says which and why.
+    #[error("{0}")]
+    Listen(String),
     /// The system gave no thread, signal or runtime.
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
@@ -87,17 +87,6 @@ pub enum RunError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// A listener that is bound and has what it needs.
-struct Bound {
-    name: Arc<str>,
-    socket: TcpListener,
-    tls: Option<Arc<Acceptor>>,
-    redirect_port: Option<u16>,
-}
-
-/// What each listener shakes hands with, in the order of the configuration; `None` for plain ones.
-type Acceptors = Vec<Option<Arc<Acceptor>>>;
-
 /// Checks a file and everything it names, without starting anything.
 ///
 /// # Errors
@@ -105,7 +94,10 @@ type Acceptors = Vec<Option<Arc<Acceptor>>>;
 pub fn check(path: &Path) -> Result<(), RunError> {
     let config = config::load(path).map_err(RunError::Configuration)?;
     let metrics = Arc::new(Metrics::new()?);
-    build_all(path, &config, &metrics).map(|_| ())
+    let certificates = listeners::check(&config).err();
+    let snapshot = Snapshot::build(config, &metrics, &http_client()?, None).err();
+    let mistakes: Vec<_> = certificates.into_iter().chain(snapshot).flatten().collect();
+    if mistakes.is_empty() { Ok(()) } else { Err(mistaken(path, mistakes)) }
 }
 
 /// The manual of the configuration file: `docs/configuration.md`.
@@ -150,7 +142,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         .build()?;
     let metrics = Arc::new(Metrics::new()?);
     let (log, writer) = AccessLog::start(io::stdout(), metrics.access_log_lost.clone())?;
-    let ended = runtime.block_on(serve(path, &config, &metrics, log));
+    let ended = runtime.block_on(serve(path, config, &metrics, log));
     // Whatever still runs is cut here; the writer ends when the last task has let go of the log.
     runtime.shutdown_timeout(Duration::from_millis(200));
     if !writer.finish(LOG_LINGER) {
@@ -159,76 +151,100 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     ended
 }
 
-async fn serve(path: &Path, config: &Config, metrics: &Arc<Metrics>, log: AccessLog) -> Result<(), RunError> {
+async fn serve(path: &Path, config: Config, metrics: &Arc<Metrics>, log: AccessLog) -> Result<(), RunError> {
     // Signals first: one that arrives while starting must not kill the process by default.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let (snapshot, acceptors) = build_all(path, config, metrics)?;
-    let listeners = bind_all(config, acceptors)?;
-    let admin = config.admin.map(|address| bind("admin", address)).transpose()?;
-    snapshot.start();
-    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+    let mut signals = Signals::catch()?;
+    let client = http_client()?;
+    let built = Snapshot::build(config, metrics, &client, None);
+    let snapshot = Arc::new(ArcSwap::from_pointee(built.map_err(|mistakes| mistaken(path, mistakes))?));
+    let first = snapshot.load_full();
+    let admin = first.config.admin.map(bind_admin).transpose()?;
     let (drain, draining) = watch::channel(false);
+    let limits = door_limits(&first.config.server);
+    let door = Arc::new(Door::new(limits, Arc::clone(&snapshot), draining.clone(), Arc::clone(metrics)));
+    let listeners = Listeners::new(Arc::clone(&door), new_proxy(&first, &snapshot, log));
+    let mut reloader = Reloader::new(path.to_owned(), Arc::clone(metrics), client, Arc::clone(&snapshot), listeners);
+    reloader.start().map_err(start_error)?;
+    drop(first);
+    let (reload, mut reloads) = mpsc::channel(RELOADS_WAITING_MAX);
     if let Some(socket) = admin {
         tracing::info!(listener = "admin", address = %socket.local_addr()?, "listening");
-        let snapshot = Arc::clone(&snapshot);
-        tokio::spawn(admin::serve(
-            socket,
-            Admin { snapshot, metrics: Arc::clone(metrics), draining: draining.clone() },
-        ));
+        let admin = Admin { snapshot: Arc::clone(&snapshot), metrics: Arc::clone(metrics), draining, reload };
+        tokio::spawn(admin::serve(socket, admin));
     }
-    let addresses = snapshot.load().plan.addresses.clone();
-    let door = Arc::new(Door::new(door_limits(&config.server), addresses, draining, Arc::clone(metrics)));
-    let proxies = open(&door, listeners, &config.server, &snapshot, &log)?;
-    drop(log);
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "draining"),
-        _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "draining"),
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                // Logged and counted where it happened; the last good configuration goes on.
+                Signal::Reload => drop(reloader.reload()),
+                Signal::End(name) => {
+                    tracing::info!(signal = name, "draining");
+                    break;
+                }
+            },
+            Some(answer) = reloads.recv() => {
+                // Whoever asked may have left by now.
+                let _ = answer.send(reloader.reload().map_err(|error| error.to_string()));
+            }
+        }
     }
-    drain_all(&drain, &door, &proxies, config.server.drain.duration()).await;
+    let deadline = snapshot.load().config.server.drain.duration();
+    drain_all(&drain, &door, reloader.listeners(), deadline).await;
     Ok(())
 }
 
-/// Starts accepting on every listener. Plain and TLS listeners share one proxy, and so one pool of upstream connections.
-fn open(
-    door: &Arc<Door>,
-    listeners: Vec<Bound>,
-    server: &Server,
-    snapshot: &Arc<ArcSwap<Snapshot>>,
-    log: &AccessLog,
-) -> Result<Vec<Arc<HttpProxy<Gateway>>>, RunError> {
-    let new_proxy = |redirect_port| {
-        let gateway = Gateway::new(Arc::clone(snapshot), log.clone(), redirect_port);
-        Arc::new(proxy(server, gateway))
-    };
-    let mut proxies = vec![new_proxy(None)];
-    for listener in listeners {
-        let proxy = match listener.redirect_port {
-            None => Arc::clone(&proxies[0]),
-            Some(port) => {
-                proxies.push(new_proxy(Some(port)));
-                Arc::clone(&proxies[proxies.len() - 1])
-            }
-        };
-        tracing::info!(listener = %listener.name, address = %listener.socket.local_addr()?, "listening");
-        tokio::spawn(Arc::clone(door).serve(listener.socket, listener.tls, proxy));
+/// The signals that mean something to a gateway.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+enum Signal {
+    Reload,
+    End(&'static str),
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
-    Ok(proxies)
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::End("SIGTERM"),
+            _ = self.interrupt.recv() => Signal::End("SIGINT"),
+            _ = self.hangup.recv() => Signal::Reload,
+        }
+    }
+}
+
+/// Makes proxies for listeners: one that serves, and one for each port that is redirected to.
+fn new_proxy(first: &Snapshot, snapshot: &Arc<ArcSwap<Snapshot>>, log: AccessLog) -> NewApp<HttpProxy<Gateway>> {
+    let (server, snapshot) = (first.config.server.clone(), Arc::clone(snapshot));
+    Box::new(move |redirect_port| {
+        let gateway = Gateway::new(Arc::clone(&snapshot), log.clone(), redirect_port);
+        Arc::new(proxy(&server, gateway))
+    })
 }
 
 /// No new connections; a last request for those that are open; then wait for the requests under way.
 async fn drain_all(
     drain: &watch::Sender<bool>,
     door: &Door,
-    proxies: &[Arc<HttpProxy<Gateway>>],
+    listeners: &Listeners<HttpProxy<Gateway>>,
     deadline: Duration,
 ) {
     drain.send_replace(true);
     let finished = tokio::time::timeout(deadline, async {
         if tokio::time::timeout(IDLE_LINGER, door.empty()).await.is_err() {
-            for proxy in proxies {
+            for app in listeners.apps() {
                 // Ends the connections that wait for a request.
-                proxy.cleanup().await;
+                app.cleanup().await;
             }
             door.empty().await;
         }
@@ -239,28 +255,15 @@ async fn drain_all(
     }
 }
 
-/// Everything the configuration names, built but not started.
-fn build_all(path: &Path, config: &Config, metrics: &Arc<Metrics>) -> Result<(Snapshot, Acceptors), RunError> {
-    let client = http_client()?;
-    let mut mistakes = Vec::new();
-    let snapshot = Snapshot::build(config, metrics, &client).map_err(|found| mistakes.extend(found)).ok();
-    let mut acceptors = Vec::with_capacity(config.listeners.len());
-    for listener in &config.listeners {
-        acceptors.push(match &listener.kind {
-            ListenerKind::Plain | ListenerKind::RedirectToHttps { .. } => None,
-            ListenerKind::Tls { certificates, min_version } => match certs::load(certificates, config.environment) {
-                Ok(loaded) => Some(tls::acceptor(loaded, *min_version)?),
-                Err(found) => {
-                    mistakes.extend(found);
-                    None
-                }
-            },
-        });
+fn start_error(error: ReloadError) -> RunError {
+    match error {
+        ReloadError::Configuration(report) => RunError::Configuration(report),
+        ReloadError::Listen(_) => RunError::Listen(error.to_string()),
     }
-    match snapshot {
-        Some(snapshot) if mistakes.is_empty() => Ok((snapshot, acceptors)),
-        _ => Err(RunError::Configuration(Report::new(&path.display().to_string(), mistakes))),
-    }
+}
+
+fn mistaken(path: &Path, mistakes: Vec<Mistake>) -> RunError {
+    RunError::Configuration(Report::new(&path.display().to_string(), mistakes))
 }
 
 /// The client for key sets, key lookups and health checks: no proxy from the environment, no redirects to elsewhere.
@@ -273,25 +276,8 @@ fn http_client() -> Result<reqwest::Client, reqwest::Error> {
         .build()
 }
 
-fn bind_all(config: &Config, acceptors: Acceptors) -> Result<Vec<Bound>, RunError> {
-    let mut bound = Vec::with_capacity(config.listeners.len());
-    for (listener, tls) in config.listeners.iter().zip(acceptors) {
-        let socket = bind(&listener.name, listener.bind)?;
-        bound.push(Bound { name: Arc::clone(&listener.name), socket, tls, redirect_port: None });
-    }
-    // Ports that the system chose are known only now.
-    let tls = bound.iter().find(|listener| listener.tls.is_some()).map(|listener| listener.socket.local_addr());
-    let tls_port = tls.transpose()?.map(|address| address.port());
-    for (listener, bound) in config.listeners.iter().zip(&mut bound) {
-        if let ListenerKind::RedirectToHttps { port } = listener.kind {
-            bound.redirect_port = port.or(tls_port);
-        }
-    }
-    Ok(bound)
-}
-
-fn bind(listener: &str, address: SocketAddr) -> Result<TcpListener, RunError> {
-    socket::bind(address).map_err(|source| RunError::Bind { listener: listener.to_owned(), address, source })
+fn bind_admin(address: SocketAddr) -> Result<TcpListener, RunError> {
+    socket::bind(address).map_err(|source| RunError::BindAdmin { address, source })
 }
 
 fn door_limits(server: &Server) -> DoorLimits {

@@ -2,7 +2,8 @@
 //!
 //! For: config → plan, pools, key stores. May touch: the files and secrets that the configuration names.
 //! Promises: building has no effect outside; `start` sets the background work going, and it ends when the snapshot is gone.
-//! A reload will replace the whole of it by one pointer. Read next: `stages/plan.rs`.
+//! A reload replaces the whole of it by one pointer. What is the same in both configurations is carried over as it is:
+//! limits with what was spent, key sets with what was verified, pools with who is fit. Read next: `stages/plan.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,13 +29,13 @@ use crate::upstream::pool::Pool;
 /// One configuration, ready to serve.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
+    pub config: Config,
     pub plan: Plan,
     pub connection: ConnectionSettings,
+    /// In the order of the configuration, as are the two below.
     pools: Vec<Arc<Pool>>,
-    /// The checks of each pool, where it has any.
-    health: Vec<Option<checked::Health>>,
-    /// Key sets that are fetched.
-    key_stores: Vec<Arc<KeyStore>>,
+    schemes: Vec<Arc<Scheme>>,
+    limits: Vec<Arc<Limit>>,
     client: reqwest::Client,
 }
 
@@ -50,29 +51,28 @@ pub(crate) struct ConnectionSettings {
 struct Builder<'a> {
     metrics: &'a Arc<Metrics>,
     client: &'a reqwest::Client,
-    key_stores: Vec<Arc<KeyStore>>,
+    previous: Option<&'a Snapshot>,
     mistakes: Vec<Mistake>,
 }
 
 impl Snapshot {
-    /// Builds it.
+    /// Builds it, with what can be carried over from `previous`.
     ///
     /// # Errors
     /// Every file or secret that cannot be used, at its place in the configuration.
     pub(crate) fn build(
-        config: &Config,
+        config: Config,
         metrics: &Arc<Metrics>,
         client: &reqwest::Client,
+        previous: Option<&Snapshot>,
     ) -> Result<Self, Vec<Mistake>> {
-        let mut builder = Builder { metrics, client, key_stores: Vec::new(), mistakes: Vec::new() };
-        let pools: Vec<_> = config.upstreams.iter().map(|upstream| Arc::new(Pool::new(upstream, metrics))).collect();
-        let schemes: Vec<_> = config.schemes.iter().map(|scheme| builder.scheme(scheme)).collect();
-        let Builder { key_stores, mistakes, .. } = builder;
-        if !mistakes.is_empty() {
-            return Err(mistakes);
+        let mut builder = Builder { metrics, client, previous, mistakes: Vec::new() };
+        let pools: Vec<_> = config.upstreams.iter().map(|upstream| builder.pool(upstream)).collect();
+        let limits: Vec<_> = config.limits.iter().map(|limit| builder.limit(limit)).collect();
+        let schemes: Vec<_> = config.schemes.iter().filter_map(|scheme| builder.scheme(scheme)).collect();
+        if !builder.mistakes.is_empty() {
+            return Err(builder.mistakes);
         }
-        let schemes: Vec<Arc<Scheme>> = schemes.into_iter().flatten().map(Arc::new).collect();
-        let limits: Vec<_> = config.limits.iter().map(|limit| Arc::new(limit_of(limit))).collect();
         let routes = config.routes.iter().map(|route| {
             let selector = Selector { host: route.host.as_ref(), path: &route.path, methods: &route.methods };
             (selector, Arc::new(route_of(route, &schemes, &limits, &pools, metrics)))
@@ -93,33 +93,92 @@ impl Snapshot {
                 body_timeout: config.server.body_timeout.duration(),
                 write_timeout: config.server.write_timeout.duration(),
             },
-            health: config.upstreams.iter().map(|upstream| upstream.health.clone()).collect(),
+            config,
             pools,
-            key_stores,
+            schemes,
+            limits,
             client: client.clone(),
         })
     }
 
-    /// Sets health checks and fetching of key sets going.
-    pub(crate) fn start(&self) {
-        for (pool, health) in self.pools.iter().zip(&self.health) {
-            if let Some(health) = health {
+    /// Sets health checks and fetching of key sets going, for what is not in `previous` and so runs already.
+    pub(crate) fn start(&self, previous: Option<&Snapshot>) {
+        for (pool, upstream) in self.pools.iter().zip(&self.config.upstreams) {
+            let runs = previous.is_some_and(|previous| previous.pools.iter().any(|known| Arc::ptr_eq(known, pool)));
+            if let (Some(health), false) = (&upstream.health, runs) {
                 active::start(pool, health, &self.client);
             }
         }
-        for store in &self.key_stores {
-            jwks::keep_fresh(store);
+        for scheme in &self.schemes {
+            let runs =
+                previous.is_some_and(|previous| previous.schemes.iter().any(|known| Arc::ptr_eq(known, scheme)));
+            if let (Some(store), false) = (scheme.key_store(), runs) {
+                jwks::keep_fresh(store);
+            }
         }
+    }
+
+    /// Takes what its successor does not know off the metrics.
+    pub(crate) fn retire(&self, successor: &Snapshot) {
+        for pool in &self.pools {
+            for endpoint in pool.endpoints().iter().filter(|endpoint| !successor.knows(&pool.name, &endpoint.label)) {
+                self.plan.metrics.forget_endpoint(&pool.name, &endpoint.label);
+            }
+        }
+    }
+
+    fn knows(&self, upstream: &str, endpoint: &str) -> bool {
+        let mut pools = self.pools.iter().filter(|pool| *pool.name == *upstream);
+        pools.any(|pool| pool.endpoints().iter().any(|known| *known.label == *endpoint))
     }
 
     /// Whether every key set was fetched at least once, so that every token can be judged.
     pub(crate) fn can_judge(&self) -> bool {
-        self.key_stores.iter().all(|store| store.is_ready())
+        self.schemes.iter().filter_map(|scheme| scheme.key_store()).all(|store| store.is_ready())
     }
 }
 
 impl Builder<'_> {
-    fn scheme(&mut self, scheme: &checked::Scheme) -> Option<Scheme> {
+    /// The pool of an upstream: the same one when nothing changed, else a new one that knows what was known.
+    fn pool(&self, upstream: &checked::Upstream) -> Arc<Pool> {
+        let known = self.previous.and_then(|previous| {
+            let position = previous.config.upstreams.iter().position(|known| known.name == upstream.name)?;
+            Some((previous.config.upstreams.get(position)?, previous.pools.get(position)?))
+        });
+        match known {
+            Some((settings, pool)) if settings == upstream => Arc::clone(pool),
+            Some((_, earlier)) => {
+                let pool = Pool::new(upstream, self.metrics);
+                pool.continue_from(earlier);
+                Arc::new(pool)
+            }
+            None => Arc::new(Pool::new(upstream, self.metrics)),
+        }
+    }
+
+    /// A limit, with what was spent when it is the same as before: a reload is no way round it.
+    fn limit(&self, limit: &checked::Limit) -> Arc<Limit> {
+        let known = self.previous.and_then(|previous| {
+            let position = previous.config.limits.iter().position(|known| known == limit)?;
+            previous.limits.get(position)
+        });
+        known.map_or_else(|| Arc::new(limit_of(limit)), Arc::clone)
+    }
+
+    /// A scheme: the same one when nothing changed and everything it works with comes over the network. What comes from a
+    /// file or a secret is read anew, because that may have changed.
+    fn scheme(&mut self, scheme: &checked::Scheme) -> Option<Arc<Scheme>> {
+        let known = self.previous.and_then(|previous| {
+            let position = previous.config.schemes.iter().position(|known| known == scheme)?;
+            previous.schemes.get(position)
+        });
+        match known {
+            Some(known) if scheme.kind.is_without_files() => Some(Arc::clone(known)),
+            _ => self.new_scheme(scheme).map(Arc::new),
+        }
+    }
+
+    fn new_scheme(&mut self, scheme: &checked::Scheme) -> Option<Scheme> {
         let verifier = match &scheme.kind {
             SchemeKind::Jwt(jwt) => {
                 let keys = self.keys(&scheme.name, &jwt.keys)?;
@@ -137,9 +196,7 @@ impl Builder<'_> {
             JwtKeys::Fetched(set) => {
                 let fetches = self.metrics.key_set_fetches.clone();
                 let store = KeyStore::fetched(Arc::clone(scheme), set.clone(), self.client.clone(), fetches);
-                let store = Arc::new(store);
-                self.key_stores.push(Arc::clone(&store));
-                Some(store)
+                Some(Arc::new(store))
             }
             JwtKeys::File(file) => {
                 let read = std::fs::read(&file.value).map_err(|error| error.to_string());

@@ -10,15 +10,15 @@ use ipnet::IpNet;
 use url::Url;
 
 /// An address to listen on: `127.0.0.1:8000`. Port 0 lets the system choose.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct BindAddress(pub(super) SocketAddr);
 
 /// A network: `10.0.0.0/8`, or a single address.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Network(pub(super) IpNet);
 
 /// An `http` or `https` address.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct WebAddress(pub(super) Url);
 
 impl Decode for BindAddress {

@@ -34,8 +34,15 @@ pub struct At<T> {
     pub path: String,
 }
 
+/// Two are equal when their values are: where they stand does not matter.
+impl<T: PartialEq> PartialEq for At<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
 /// A mapping from names of the operator's choice to sections, in file order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Named<T> {
     /// The sections that could be read.
     pub items: Vec<(At<String>, T)>,

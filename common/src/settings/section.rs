@@ -37,7 +37,7 @@ macro_rules! section {
         }
     ) => {
         $(#[doc = $doc])+
-        #[derive(Clone, Debug)]
+        #[derive(Clone, Debug, PartialEq)]
         $vis struct $name {
             $( $(#[doc = $key_doc])+ $key_vis $key: $ty, )+
         }

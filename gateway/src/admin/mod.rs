@@ -1,8 +1,8 @@
 //! Admin: the operators' side door.
 //!
-//! For: metrics and health, for probes and scrapers. May touch: the snapshot and the metrics, read only.
-//! Promises: imported by nobody but `app`; no secret is shown; it asks for no credential, so it belongs on an address that
-//! only operators reach.
+//! For: metrics and health, for probes and scrapers, and asking for a reload. May touch: the snapshot and the metrics, read
+//! only; a reload is done elsewhere. Promises: imported by nobody but `app`; no secret is shown; it asks for no credential,
+//! so it belongs on an address that only operators reach.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use arc_swap::ArcSwap;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::base::telemetry::metrics::Metrics;
 use crate::snapshot::Snapshot;
@@ -25,12 +25,17 @@ pub(crate) struct Admin {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub metrics: Arc<Metrics>,
     pub draining: watch::Receiver<bool>,
+    pub reload: mpsc::Sender<ReloadRequest>,
 }
+
+/// Where the outcome of a reload goes: what is wrong, in the operator's words.
+pub(crate) type ReloadRequest = oneshot::Sender<Result<(), String>>;
 
 /// Serves until the process ends: probes must see a drain that is under way.
 pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
     let router = Router::new()
         .route("/metrics", get(metrics))
+        .route("/reload", post(reload))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .with_state(admin);
@@ -46,6 +51,22 @@ async fn metrics(State(admin): State<Admin>) -> Response {
             tracing::error!(%error, "metrics could not be written");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
+    }
+}
+
+/// Takes the configuration file in again, and says what is wrong with it if it does not.
+async fn reload(State(admin): State<Admin>) -> Response {
+    let (answer, outcome) = oneshot::channel();
+    let asked = admin.reload.try_send(answer).is_ok();
+    match outcome.await {
+        Ok(Ok(())) => Json(json!({ "status": "reloaded" })).into_response(),
+        Ok(Err(mistakes)) => {
+            let mistakes: Vec<&str> = mistakes.lines().collect();
+            let body = json!({ "status": "refused, the last configuration goes on", "mistakes": mistakes });
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
+        }
+        Err(_) if asked => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "ending" }))).into_response(),
+        Err(_) => (StatusCode::TOO_MANY_REQUESTS, Json(json!({ "status": "busy reloading" }))).into_response(),
     }
 }
 

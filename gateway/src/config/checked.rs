@@ -21,7 +21,7 @@ pub(crate) use super::raw::upstreams::{Balance, Health, Retry, Timeouts};
 pub(crate) use super::values::{HostPattern, PathPattern, Rate, Workers};
 
 /// One gateway.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Config {
     pub environment: Environment,
     pub log: Log,
@@ -36,7 +36,7 @@ pub(crate) struct Config {
 }
 
 /// An address where clients connect.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Listener {
     pub name: Arc<str>,
     pub bind: SocketAddr,
@@ -44,7 +44,7 @@ pub(crate) struct Listener {
 }
 
 /// What a listener does.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum ListenerKind {
     /// Plain HTTP/1.1.
     Plain,
@@ -55,14 +55,14 @@ pub(crate) enum ListenerKind {
 }
 
 /// The PEM files of a certificate and its key, and where the file names them.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct CertificateFiles {
     pub cert: At<PathBuf>,
     pub key: At<PathBuf>,
 }
 
 /// A set of servers that give the same answers.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Upstream {
     pub name: Arc<str>,
     pub targets: Vec<SocketAddr>,
@@ -73,21 +73,31 @@ pub(crate) struct Upstream {
 }
 
 /// A way to prove who one is.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Scheme {
     pub name: Arc<str>,
     pub kind: SchemeKind,
 }
 
 /// The kinds of credentials.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum SchemeKind {
     Jwt(Jwt),
     ApiKey { header: HeaderName, introspection: Introspection },
 }
 
+impl SchemeKind {
+    /// Whether nothing it works with is read from a file or the environment.
+    pub(crate) fn is_without_files(&self) -> bool {
+        match self {
+            Self::Jwt(jwt) => matches!(jwt.keys, JwtKeys::Fetched(_)),
+            Self::ApiKey { introspection, .. } => introspection.secret.is_none(),
+        }
+    }
+}
+
 /// Signed tokens.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Jwt {
     pub issuer: String,
     pub audience: String,
@@ -100,7 +110,7 @@ pub(crate) struct Jwt {
 }
 
 /// Where the keys of a JWT scheme come from.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum JwtKeys {
     Fetched(KeySet),
     File(At<PathBuf>),
@@ -108,7 +118,7 @@ pub(crate) enum JwtKeys {
 }
 
 /// How much a caller may ask.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Limit {
     pub name: Arc<str>,
     pub by: LimitKey,
@@ -118,7 +128,7 @@ pub(crate) struct Limit {
 }
 
 /// Which requests go to which upstream, and what they must show.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Route {
     pub id: Arc<str>,
     pub host: Option<HostPattern>,

@@ -47,7 +47,7 @@ pub(crate) struct Rate {
 pub(crate) struct RouteMethod(pub Method);
 
 /// Who may use a route: everybody, said out loud, or who shows a credential to one of these schemes, tried in order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RouteAuth {
     Nobody,
     Schemes(Vec<At<String>>),

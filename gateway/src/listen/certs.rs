@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use common::settings::{At, Mistake};
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -27,6 +28,21 @@ pub(crate) struct Certificates {
     wildcard: HashMap<String, Arc<CertifiedKey>>,
     /// For clients that name nobody, or nobody we know.
     default: Arc<CertifiedKey>,
+}
+
+/// What a TLS handshake asks: the certificates of the moment, which a reload replaces.
+#[derive(Debug)]
+pub(crate) struct Resolver(ArcSwap<Certificates>);
+
+impl Resolver {
+    pub(crate) fn new(certificates: Certificates) -> Self {
+        Self(ArcSwap::from_pointee(certificates))
+    }
+
+    /// Handshakes from now on get these; those under way keep theirs.
+    pub(crate) fn replace(&self, certificates: Certificates) {
+        self.0.store(Arc::new(certificates));
+    }
 }
 
 /// Why a certificate cannot be used.
@@ -142,8 +158,9 @@ impl Certificates {
     }
 }
 
-impl ResolvesServerCert for Certificates {
+impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(hello.server_name().map_or(&self.default, |name| self.find(name))))
+        let certificates = self.0.load();
+        Some(Arc::clone(hello.server_name().map_or(&certificates.default, |name| certificates.find(name))))
     }
 }

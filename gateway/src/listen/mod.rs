@@ -4,10 +4,11 @@
 //! Promises: a connection that is in is counted until it is gone; over the caps it is closed at the door and counted; after
 //! the drain began, nobody new comes in and nobody who is in is cut before the deadline.
 //! Pingora's own listening service is not used; `docs/decisions/0001-pingora-as-a-library.md` says why.
-//! Read next: `socket.rs`.
+//! Read next: `listeners.rs`, then `socket.rs`.
 
 mod buffered;
-pub(crate) mod certs;
+mod certs;
 pub(crate) mod devcert;
+pub(crate) mod listeners;
 pub(crate) mod socket;
-pub(crate) mod tls;
+mod tls;

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pingora::apps::ServerApp;
+use arc_swap::ArcSwap;
 use pingora::http::ResponseHeader;
-use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddress;
 use pingora::protocols::l4::stream::Stream as TcpPingoraStream;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -20,9 +19,10 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::buffered::{Buffered, HeadLimit, Switch};
+use super::listeners::{Serves, TlsSide};
 use crate::base::head_clock::HeadClock;
 use crate::base::telemetry::metrics::Metrics;
-use crate::stages::admission::address::Addresses;
+use crate::snapshot::Snapshot;
 
 /// Connections that may wait in the kernel before they are accepted; it caps this by `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
@@ -43,7 +43,8 @@ pub(crate) struct DoorLimits {
 #[derive(Debug)]
 pub(crate) struct Door {
     limits: DoorLimits,
-    addresses: Addresses,
+    /// Whose proxies' addresses do not count as one client's: the snapshot of the moment says.
+    snapshot: Arc<ArcSwap<Snapshot>>,
     places: Arc<Semaphore>,
     /// Listeners that still accept.
     accepting: AtomicUsize,
@@ -80,13 +81,13 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 impl Door {
     pub(crate) fn new(
         limits: DoorLimits,
-        addresses: Addresses,
+        snapshot: Arc<ArcSwap<Snapshot>>,
         draining: watch::Receiver<bool>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             limits,
-            addresses,
+            snapshot,
             head_limit: HeadLimit {
                 timeout: limits.header_timeout,
                 exceeded: metrics.connections_refused.with_label_values(&["header_timeout"]),
@@ -100,16 +101,17 @@ impl Door {
         }
     }
 
-    /// Accepts until the drain begins. What is in the kernel's queue by then is still taken in and served. The listener
-    /// counts from the call on, not from the first time that the future is looked at.
-    pub(crate) fn serve<A>(
+    /// Accepts until the drain begins or the listener is stopped. What is in the kernel's queue by then is still taken in
+    /// and served. The listener counts from the call on, not from the first time that the future is looked at.
+    pub(super) fn serve<A>(
         self: Arc<Self>,
         listener: TcpListener,
-        tls: Option<Arc<Acceptor>>,
+        tls: Option<Arc<TlsSide>>,
         app: Arc<A>,
+        mut stopped: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send
     where
-        A: ServerApp + Send + Sync + 'static,
+        A: Serves,
     {
         self.accepting.fetch_add(1, Ordering::SeqCst);
         async move {
@@ -118,7 +120,8 @@ impl Door {
                 let accepted = tokio::select! {
                     biased;
                     accepted = listener.accept() => accepted,
-                    () = drain_began(&mut draining) => break,
+                    () = told(&mut draining) => break,
+                    () = told(&mut stopped) => break,
                 };
                 self.take_in(accepted, tls.as_ref(), &app).await;
             }
@@ -144,10 +147,10 @@ impl Door {
     async fn take_in<A>(
         self: &Arc<Self>,
         accepted: io::Result<(TcpStream, SocketAddr)>,
-        tls: Option<&Arc<Acceptor>>,
+        tls: Option<&Arc<TlsSide>>,
         app: &Arc<A>,
     ) where
-        A: ServerApp + Send + Sync + 'static,
+        A: Serves,
     {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -171,18 +174,22 @@ impl Door {
         self: Arc<Self>,
         stream: TcpStream,
         peer: SocketAddr,
-        tls: Option<Arc<Acceptor>>,
+        tls: Option<Arc<TlsSide>>,
         app: Arc<A>,
         place: OwnedSemaphorePermit,
     ) where
-        A: ServerApp + Send + Sync + 'static,
+        A: Serves,
     {
         let _place = Place::take(Arc::clone(&self), place);
         let address = peer.ip().to_canonical();
-        let (_counted, open) = self.by_address.0.incr(self.addresses.network(address), 1);
+        let (network, trusted) = {
+            let snapshot = self.snapshot.load();
+            (snapshot.plan.addresses.network(address), snapshot.plan.addresses.trust(address))
+        };
+        let (_counted, open) = self.by_address.0.incr(network, 1);
         let over = usize::try_from(open).is_ok_and(|open| open > self.limits.connections_per_address_max);
         // Behind a load balancer of one's own, everybody comes from its address.
-        if over && !self.addresses.trust(address) {
+        if over && !trusted {
             self.metrics.connections_refused.with_label_values(&["connections_per_address"]).inc();
             return;
         }
@@ -216,8 +223,9 @@ impl Door {
         Buffered::new(stream, clock, self.head_limit.clone())
     }
 
-    async fn shake_hands(&self, stream: Buffered, tls: Option<Arc<Acceptor>>) -> Option<Stream> {
-        let Some(acceptor) = tls else { return Some(Box::new(stream)) };
+    async fn shake_hands(&self, stream: Buffered, tls: Option<Arc<TlsSide>>) -> Option<Stream> {
+        let Some(tls) = tls else { return Some(Box::new(stream)) };
+        let acceptor = tls.acceptor();
         match timeout(self.limits.handshake_timeout, acceptor.tls_handshake(stream)).await {
             Ok(Ok(stream)) => Some(Box::new(stream)),
             Ok(Err(error)) => {
@@ -234,9 +242,9 @@ impl Door {
     }
 }
 
-/// Ends when the drain begins. An error would mean that the sender is gone, which happens only when the process ends.
-async fn drain_began(draining: &mut watch::Receiver<bool>) {
-    let _ = draining.wait_for(|draining| *draining).await;
+/// Ends when it is told to. An error would mean that the sender is gone, which comes to the same.
+async fn told(signal: &mut watch::Receiver<bool>) {
+    let _ = signal.wait_for(|given| *given).await;
 }
 
 /// A connection's place. Given back when dropped, also when a task is cut short.

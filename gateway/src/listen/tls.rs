@@ -8,7 +8,7 @@ use rustls::server::ServerSessionMemoryCache;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
-use super::certs::Certificates;
+use super::certs::Resolver;
 use crate::config::checked::TlsVersion;
 
 /// TLS 1.2 sessions remembered for clients without tickets, about 250 bytes each.
@@ -19,7 +19,7 @@ const SESSIONS_MAX: usize = 4096;
 ///
 /// # Errors
 /// When the crypto provider lacks something, which a start tells and no request.
-pub(crate) fn acceptor(certificates: Certificates, min_version: TlsVersion) -> Result<Arc<Acceptor>, rustls::Error> {
+pub(crate) fn acceptor(resolver: Arc<Resolver>, min_version: TlsVersion) -> Result<Arc<Acceptor>, rustls::Error> {
     let versions: &[&SupportedProtocolVersion] = match min_version {
         TlsVersion::V1_2 => &[&TLS13, &TLS12],
         TlsVersion::V1_3 => &[&TLS13],
@@ -28,7 +28,7 @@ pub(crate) fn acceptor(certificates: Certificates, min_version: TlsVersion) -> R
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(certificates));
+        .with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
     config.ticketer = aws_lc_rs::Ticketer::new()?;

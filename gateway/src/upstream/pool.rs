@@ -75,6 +75,15 @@ impl Pool {
         }
     }
 
+    /// Goes on from what was known of the same servers under an earlier configuration.
+    pub(crate) fn continue_from(&self, earlier: &Pool) {
+        for endpoint in &self.endpoints {
+            if let Some(known) = earlier.endpoints.iter().find(|known| known.address == endpoint.address) {
+                endpoint.health.continue_from(&known.health);
+            }
+        }
+    }
+
     /// The servers, for health checks and the admin side.
     pub(crate) fn endpoints(&self) -> &[Arc<Endpoint>] {
         &self.endpoints

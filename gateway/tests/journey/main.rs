@@ -16,6 +16,7 @@ mod dispatch;
 mod harness;
 mod identity;
 mod listen;
+mod reload;
 mod route;
 mod shutdown;
 mod whole;

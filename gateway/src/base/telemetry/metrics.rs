@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     request_seconds: HistogramVec,
     upstream_healthy: IntGaugeVec,
     upstream_retries: IntCounterVec,
+    config_reloads: IntCounterVec,
+    config_last_reload_success: IntGauge,
     /// Connections open to clients now.
     pub connections: IntGauge,
     /// Connections closed at the door, by reason.
@@ -75,6 +77,14 @@ impl Metrics {
                 )?,
             )?,
             upstream_retries: counters("gateway_upstream_retries_total", "Attempts after the first.", &["upstream"])?,
+            config_reloads: counters("gateway_config_reloads_total", "Attempts to reload.", &["outcome"])?,
+            config_last_reload_success: registered(
+                &registry,
+                IntGauge::new(
+                    "gateway_config_last_reload_success",
+                    "Whether the last attempt to load the configuration succeeded: 1 or 0.",
+                )?,
+            )?,
             connections: registered(
                 &registry,
                 IntGauge::new("gateway_connections", "Connections open to clients now.")?,
@@ -123,6 +133,18 @@ impl Metrics {
     /// The health gauge of one endpoint.
     pub(crate) fn endpoint_healthy(&self, upstream: &str, endpoint: &str) -> IntGauge {
         self.upstream_healthy.with_label_values(&[upstream, endpoint])
+    }
+
+    /// Shows the health of an endpoint no longer, because it is in no configuration any more.
+    pub(crate) fn forget_endpoint(&self, upstream: &str, endpoint: &str) {
+        // An error means that it was not shown, which is what is wanted.
+        let _ = self.upstream_healthy.remove_label_values(&[upstream, endpoint]);
+    }
+
+    /// Tells of a reload.
+    pub(crate) fn reloaded(&self, success: bool) {
+        self.config_reloads.with_label_values(&[if success { "ok" } else { "failed" }]).inc();
+        self.config_last_reload_success.set(i64::from(success));
     }
 
     /// The retry counter of one upstream.

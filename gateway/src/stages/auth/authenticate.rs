@@ -7,6 +7,7 @@ use http::header::AUTHORIZATION;
 
 use super::api_key::ApiKeyVerifier;
 use super::identity::Identity;
+use super::jwks::KeyStore;
 use super::jwt::JwtVerifier;
 use crate::base::head::{Head, Occurrence};
 use crate::base::refusal::{Advice, Challenge, Refusal};
@@ -66,6 +67,14 @@ fn challenges(route: &Route) -> Advice {
 }
 
 impl Scheme {
+    /// The keys of a scheme that checks signatures.
+    pub(crate) fn key_store(&self) -> Option<&Arc<KeyStore>> {
+        match &self.verifier {
+            Verifier::Jwt(tokens) => Some(tokens.keys()),
+            Verifier::ApiKey(_) => None,
+        }
+    }
+
     fn read<'a>(&self, head: &Head<'a>) -> Credential<'a> {
         match &self.verifier {
             Verifier::Jwt(_) => match head.single(&AUTHORIZATION) {

@@ -79,6 +79,11 @@ impl JwtVerifier {
         }
     }
 
+    /// The keys it checks with.
+    pub(crate) fn keys(&self) -> &Arc<KeyStore> {
+        &self.keys
+    }
+
     /// Checks a token.
     ///
     /// # Errors

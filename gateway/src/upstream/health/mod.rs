@@ -41,6 +41,14 @@ impl HealthState {
         }
     }
 
+    /// Goes on from what was known of the same server under an earlier configuration.
+    pub(crate) fn continue_from(&self, earlier: &HealthState) {
+        if self.thresholds.is_some() {
+            self.healthy.store(earlier.is_healthy(), Ordering::Relaxed);
+            self.gauge.set(i64::from(earlier.is_healthy()));
+        }
+    }
+
     pub(crate) fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Relaxed)
     }

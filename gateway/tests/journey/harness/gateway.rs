@@ -21,7 +21,7 @@ pub struct Gateway {
     admin: SocketAddr,
     listeners: Vec<(String, SocketAddr)>,
     /// Holds the settings; removed with the gateway.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Gateway {
@@ -36,12 +36,32 @@ impl Gateway {
         for listener in listeners {
             bound.push(((*listener).to_owned(), program.listening(listener).await));
         }
-        Self { program, admin, listeners: bound, _folder: folder }
+        Self { program, admin, listeners: bound, folder }
     }
 
     /// Starts a gateway whose only listener is plain HTTP.
     pub async fn plain(settings: &str) -> Self {
         Self::start(settings, &["http"]).await
+    }
+
+    /// Writes other settings where it has read its own.
+    pub fn rewrite(&self, settings: &str) {
+        write_settings(self.folder.path(), settings);
+    }
+
+    /// Asks it by the admin listener to take its settings in again.
+    pub async fn reload(&self) -> Answer {
+        client::send(client::plain().post(format!("http://{}/reload", self.admin))).await
+    }
+
+    /// Waits until a listener that came by a reload listens.
+    pub async fn opened(&mut self, listener: &str) -> SocketAddr {
+        self.program.listening(listener).await
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        self.program.signal(name);
     }
 
     /// Where a listener listens.

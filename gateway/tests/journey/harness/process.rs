@@ -109,11 +109,16 @@ impl Program {
         self.stderr.text()
     }
 
-    /// Asks it to end, as an orchestrator does. The standard library has no call for it, the shell has.
+    /// Asks it to end, as an orchestrator does.
     pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends a signal by its name. The standard library has no call for it, the shell has.
+    pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
-        let status = Command::new("sh").args(["-c", "kill -TERM \"$1\"", "sh", &id]).status();
-        assert!(status.is_ok_and(|status| status.success()), "{} takes no SIGTERM: it has ended already", self.name);
+        let status = Command::new("sh").args(["-c", "kill -\"$1\" \"$2\"", "sh", name, &id]).status();
+        assert!(status.is_ok_and(|status| status.success()), "{} takes no SIG{name}: it has ended", self.name);
     }
 
     /// Waits for it to end by itself.

@@ -1,0 +1,125 @@
+//! Reload: a new configuration in place of the old one, whole or not at all.
+//!
+//! For: file → check → build → swap. May touch: the configuration file and what it names. Promises: nothing changes before
+//! everything could be built and bound; when something is wrong, the last good configuration goes on and the reason is
+//! told; requests under way keep the snapshot they began with.
+//! Read next: `snapshot.rs` for what is carried over, `listen/listeners.rs` for sockets.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use common::settings::Report;
+use common::telemetry::with_causes;
+
+use crate::base::telemetry::metrics::Metrics;
+use crate::config::{self, Config};
+use crate::listen::listeners::{ListenError, Listeners, Serves};
+use crate::snapshot::Snapshot;
+
+/// What a reload needs and changes.
+pub(crate) struct Reloader<A> {
+    path: PathBuf,
+    metrics: Arc<Metrics>,
+    client: reqwest::Client,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    listeners: Listeners<A>,
+}
+
+/// Why the last configuration goes on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReloadError {
+    /// Every mistake, with its place.
+    #[error("{0}")]
+    Configuration(Report),
+    #[error("{}", with_causes(.0))]
+    Listen(ListenError),
+}
+
+impl<A: Serves> Reloader<A> {
+    pub(crate) fn new(
+        path: PathBuf,
+        metrics: Arc<Metrics>,
+        client: reqwest::Client,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        listeners: Listeners<A>,
+    ) -> Self {
+        Self { path, metrics, client, snapshot, listeners }
+    }
+
+    /// The open listeners.
+    pub(crate) fn listeners(&self) -> &Listeners<A> {
+        &self.listeners
+    }
+
+    /// Opens the listeners of the first configuration, and starts its background work.
+    ///
+    /// # Errors
+    /// When a certificate cannot be used or an address cannot be bound.
+    pub(crate) fn start(&mut self) -> Result<(), ReloadError> {
+        let snapshot = self.snapshot.load_full();
+        let prepared = self.listeners.prepare(&snapshot.config).map_err(|error| self.told(error))?;
+        snapshot.start(None);
+        self.listeners.apply(prepared).map_err(ReloadError::Listen)?;
+        self.metrics.reloaded(true);
+        Ok(())
+    }
+
+    /// Takes the file in again.
+    ///
+    /// # Errors
+    /// What is wrong; nothing has changed then. It is logged and counted already.
+    pub(crate) fn reload(&mut self) -> Result<(), ReloadError> {
+        let outcome = self.try_reload();
+        self.metrics.reloaded(outcome.is_ok());
+        match &outcome {
+            Ok(()) => tracing::info!(file = %self.path.display(), "configuration reloaded"),
+            Err(error) => tracing::error!(%error, "configuration not reloaded, the last one goes on"),
+        }
+        outcome
+    }
+
+    fn try_reload(&mut self) -> Result<(), ReloadError> {
+        let config = config::load(&self.path).map_err(ReloadError::Configuration)?;
+        let previous = self.snapshot.load_full();
+        let built = Snapshot::build(config, &self.metrics, &self.client, Some(&previous));
+        let next = Arc::new(built.map_err(|mistakes| self.mistaken(mistakes))?);
+        let prepared = self.listeners.prepare(&next.config).map_err(|error| self.told(error))?;
+        next.start(Some(&previous));
+        self.snapshot.store(Arc::clone(&next));
+        self.listeners.apply(prepared).map_err(ReloadError::Listen)?;
+        previous.retire(&next);
+        for key in needs_restart(&previous.config, &next.config) {
+            tracing::warn!(key, "changed, but takes effect only at the next start");
+        }
+        Ok(())
+    }
+
+    fn told(&self, error: ListenError) -> ReloadError {
+        match error {
+            ListenError::Certificates(mistakes) => self.mistaken(mistakes),
+            error => ReloadError::Listen(error),
+        }
+    }
+
+    fn mistaken(&self, mistakes: Vec<common::settings::Mistake>) -> ReloadError {
+        ReloadError::Configuration(Report::new(&self.path.display().to_string(), mistakes))
+    }
+}
+
+/// The keys that changed and are read only at start.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (a, b) = (&old.server, &new.server);
+    let changed = [
+        ("log", old.log != new.log),
+        ("admin", old.admin != new.admin),
+        ("server.workers", a.workers != b.workers),
+        ("server.max_connections", a.max_connections != b.max_connections),
+        ("server.max_connections_per_address", a.max_connections_per_address != b.max_connections_per_address),
+        ("server.handshake_timeout", a.handshake_timeout != b.handshake_timeout),
+        ("server.header_timeout", a.header_timeout != b.header_timeout),
+        ("server.keepalive_requests", a.keepalive_requests != b.keepalive_requests),
+        ("server.http2_streams", a.http2_streams != b.http2_streams),
+    ];
+    changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
+}
