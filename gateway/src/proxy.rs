@@ -99,12 +99,18 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
         let Some(route) = journey.context.route.clone() else {
             return Error::e_explain(ErrorType::InternalError, "a request without a route went upstream");
         };
         match dispatch::pick::pick(&route, &mut journey.context.dispatch) {
-            Ok(ticket) => Ok(ticket.endpoint.template.peer(route.timeout)),
+            Ok(ticket) => Ok(match route.websocket_idle {
+                Some(idle) if session.is_upgrade_req() => {
+                    session.set_read_timeout(Some(idle));
+                    ticket.endpoint.template.websocket_peer(idle)
+                }
+                _ => ticket.endpoint.template.peer(route.timeout),
+            }),
             Err(refusal) => Err(stop(&mut journey.context, refusal)),
         }
     }
@@ -190,7 +196,9 @@ impl ProxyHttp for Gateway {
         answer.set_version(Version::HTTP_11);
         let switching = answer.status == StatusCode::SWITCHING_PROTOCOLS;
         let unwanted = egress::headers::unwanted(&answer.headers, switching);
-        egress::headers::rewrite(&unwanted, &journey.context.request_id, &mut Fields(answer));
+        let context = &journey.context;
+        egress::headers::rewrite(&unwanted, &context.request_id, &mut Fields(answer));
+        egress::limits::tell(context.route.as_ref(), &context.spent, &mut Fields(answer));
         Ok(())
     }
 
@@ -345,7 +353,9 @@ async fn refuse(session: &mut Session, context: &mut Context, refusal: &Refusal)
         route: context.route.as_ref().map(|route| &*route.id),
     };
     let reply = reply::reply(refusal, about);
-    write(session, reply).await.map_err(Error::into_down)
+    let mut header = head_of_reply(&reply)?;
+    egress::limits::tell(context.route.as_ref(), &context.spent, &mut Fields(&mut header));
+    write(session, header, reply.body).await.map_err(Error::into_down)
 }
 
 /// Sends a plain client to the same URL with `https`. 308 keeps method and body (RFC 9110 §15.4.9).
@@ -359,7 +369,8 @@ async fn redirect(session: &mut Session, context: &mut Context, port: u16) -> Re
     match location {
         Some(location) => {
             context.verdict = Verdict::Redirected;
-            write(session, Reply { status: 308, headers: vec![(LOCATION, location)], body: Bytes::new() }).await?;
+            let reply = Reply { status: 308, headers: vec![(LOCATION, location)], body: Bytes::new() };
+            write(session, head_of_reply(&reply)?, reply.body).await.map_err(Error::into_down)?;
         }
         None => {
             let refusal = Refusal::new(common::code::Code::RequestMalformed).detail("the request names no host");
@@ -369,17 +380,21 @@ async fn redirect(session: &mut Session, context: &mut Context, port: u16) -> Re
     Ok(true)
 }
 
-async fn write(session: &mut Session, reply: Reply) -> Result<()> {
-    let mut header = ResponseHeader::build(reply.status, Some(reply.headers.len() + 2))?;
-    for (name, value) in reply.headers {
+fn head_of_reply(reply: &Reply) -> Result<ResponseHeader> {
+    let mut header = ResponseHeader::build(reply.status, Some(reply.headers.len() + 4))?;
+    for (name, value) in &reply.headers {
         // Appended, because there may be more than one challenge.
         header.append_header(name, value)?;
     }
     header.insert_header(CONTENT_LENGTH, HeaderValue::from(reply.body.len()))?;
-    let bodiless = reply.body.is_empty() || session.req_header().method == Method::HEAD;
+    Ok(header)
+}
+
+async fn write(session: &mut Session, header: ResponseHeader, body: Bytes) -> Result<()> {
+    let bodiless = body.is_empty() || session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(header), bodiless).await?;
     if !bodiless {
-        session.write_response_body(Some(reply.body), true).await?;
+        session.write_response_body(Some(body), true).await?;
     }
     Ok(())
 }

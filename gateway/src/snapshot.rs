@@ -22,6 +22,7 @@ use crate::stages::auth::api_key::ApiKeyVerifier;
 use crate::stages::auth::authenticate::{Scheme, Verifier};
 use crate::stages::auth::jwks::{self, Key, KeyStore};
 use crate::stages::auth::jwt::JwtVerifier;
+use crate::stages::egress;
 use crate::stages::plan::{Limit, Plan, Route};
 use crate::upstream::health::active;
 use crate::upstream::pool::Pool;
@@ -75,7 +76,7 @@ impl Snapshot {
         }
         let routes = config.routes.iter().map(|route| {
             let selector = Selector { host: route.host.as_ref(), path: &route.path, methods: &route.methods };
-            (selector, Arc::new(route_of(route, &schemes, &limits, &pools, metrics)))
+            (selector, Arc::new(route_of(route, &config.limits, &schemes, &limits, &pools, metrics)))
         });
         Ok(Self {
             plan: Plan {
@@ -253,6 +254,7 @@ fn limit_of(limit: &checked::Limit) -> Limit {
 
 fn route_of(
     route: &checked::Route,
+    settings: &[checked::Limit],
     schemes: &[Arc<Scheme>],
     limits: &[Arc<Limit>],
     pools: &[Arc<Pool>],
@@ -267,10 +269,12 @@ fn route_of(
         id: Arc::clone(&route.id),
         schemes: route.schemes.iter().map(|position| Arc::clone(&schemes[*position])).collect(),
         require: route.require.clone().into(),
+        limit_policy: egress::limits::policy(route.limits.iter().map(|position| &settings[*position])),
         limits_by_address: named(true),
         limits_by_identity: named(false),
         pool: Arc::clone(&pools[route.upstream]),
         timeout: route.timeout,
+        websocket_idle: route.websocket_idle,
         body_bytes_max: route.body_bytes_max,
         log: route.log,
         metrics: metrics.route(&route.id),

@@ -71,7 +71,7 @@ fn advise(headers: &mut Vec<(HeaderName, HeaderValue)>, refusal: &Refusal) {
 }
 
 /// Rounded up, so that a client which waits as told is never too early.
-fn whole_seconds(wait: Duration) -> u64 {
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 

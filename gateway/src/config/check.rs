@@ -326,6 +326,7 @@ fn check_route(route: routes::Route, names: &Names, limits: &[Limit], decoder: &
         limits: route_limits,
         upstream: upstream?,
         timeout: route.timeout.map(common::settings::Millis::duration),
+        websocket_idle: route.websocket.then(|| route.websocket_idle.duration()),
         body_bytes_max: route.body_max.bytes(),
         log: route.log,
     })

@@ -143,6 +143,8 @@ pub(crate) struct Route {
     /// Position in `Config::upstreams`.
     pub upstream: usize,
     pub timeout: Option<Duration>,
+    /// How long a WebSocket may be silent; `None` where there may be none.
+    pub websocket_idle: Option<Duration>,
     pub body_bytes_max: u64,
     pub log: LogWhat,
 }

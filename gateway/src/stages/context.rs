@@ -9,7 +9,7 @@ use http::HeaderValue;
 
 use super::admission::address::Client;
 use super::auth::Identity;
-use super::plan::Route;
+use super::plan::{Route, Spent};
 use super::verdict::Verdict;
 use crate::base::failure::Failure;
 use crate::base::refusal::Refusal;
@@ -33,6 +33,8 @@ pub(crate) struct Context {
     pub route: Option<Arc<Route>>,
     pub identity: Option<Arc<Identity>>,
     pub verdict: Verdict,
+    /// What each limit said, in the order in which they were asked.
+    pub spent: Vec<Spent>,
     /// A refusal that is on its way out through Pingora's error path.
     pub pending: Option<Refusal>,
     pub dispatch: DispatchNotes,
@@ -72,6 +74,7 @@ impl Context {
             route: None,
             identity: None,
             verdict: Verdict::Proxied,
+            spent: Vec::new(),
             pending: None,
             dispatch: DispatchNotes::default(),
         }

@@ -31,10 +31,10 @@ pub(crate) async fn admit(head: Head<'_>, plan: &Plan, context: &mut Context) ->
     let route = admission::route(&target, head.method, &plan.routes)?;
     context.note_route(&route);
     admission::size::check(&head, &route)?;
-    admission::rate_by_ip::spend(client, &route, context.now)?;
+    admission::rate_by_ip::spend(client, &route, context.now, &mut context.spent)?;
     let identity = auth::authenticate::identify(&head, &route, context.now).await?;
     context.note_identity(identity.clone());
     let permit = auth::authorize::permit(identity, &route)?;
-    budget::rate_by_key::spend(&permit, &route, context.now)?;
+    budget::rate_by_key::spend(&permit, &route, context.now, &mut context.spent)?;
     Ok(target.rewritten())
 }

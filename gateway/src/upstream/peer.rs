@@ -24,7 +24,7 @@ impl PeerTemplate {
         options.read_timeout = Some(timeouts.first_byte.duration());
         options.write_timeout = Some(timeouts.first_byte.duration());
         options.idle_timeout = Some(timeouts.idle.duration());
-        // An upgraded connection would fall under the deadlines of a request; until a route can ask for one, there is none.
+        // An upgraded connection is no place for the deadlines of a request; `websocket_peer` is for those that may be.
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         Self(peer)
     }
@@ -35,6 +35,13 @@ impl PeerTemplate {
         if read_timeout.is_some() {
             peer.options.read_timeout = read_timeout;
         }
+        peer
+    }
+
+    /// A peer for one attempt to open a WebSocket, which may then be silent for `idle`. Frames have no other deadline.
+    pub(crate) fn websocket_peer(&self, idle: Duration) -> Box<HttpPeer> {
+        let mut peer = self.peer(Some(idle));
+        peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
         peer
     }
 }

@@ -116,3 +116,45 @@ async fn identity_gateway(echo: &Echo, by: &str, keys: Option<&str>) -> Gateway 
     );
     Gateway::plain(&settings).await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_the_headers_is_never_refused() {
+    let echo = Echo::start().await;
+    let upstream = upstream(&Pool::of(&[echo.address()]));
+    let settings = format!(
+        "{HEAD}{HTTP}{upstream}limits:\n  few: {{ by: client.ip, rate: 5/s, burst: 3 }}\n  \
+         many: {{ by: client.ip, rate: 1000/min }}\nroutes:\n  \
+         - {{ id: all, path: /*, auth: none, limits: [few, many], to: api }}\n  \
+         - {{ id: free, path: /free, auth: none, to: api }}\n"
+    );
+    let gateway = Gateway::plain(&settings).await;
+    let client = client::plain();
+    for _ in 0..12 {
+        let answer = client::send(client.get(gateway.url("/x"))).await;
+        answer.expect_status(200);
+        assert_eq!(answer.header("ratelimit-policy"), "\"few\";q=5;w=1, \"many\";q=1000;w=60");
+        let (left, wait_seconds) = told(answer.header("ratelimit"), "few");
+        if left == 0 {
+            // Why a sleep: this is the client that does as it is told, and the promise is that it is enough.
+            tokio::time::sleep(Duration::from_secs(wait_seconds)).await;
+        }
+    }
+    let refused = loop {
+        let answer = client::send(client.get(gateway.url("/x"))).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        assert!(echo.count() < REQUESTS_MAX, "{REQUESTS_MAX} requests and no limit");
+    };
+    refused.expect_problem(429, "rate_limited");
+    assert_eq!(told(refused.header("ratelimit"), "few"), (0, 1), "the refusal tells it too");
+    let free = client::send(client.get(gateway.url("/free"))).await;
+    assert_eq!((free.header("ratelimit"), free.header("ratelimit-policy")), ("", ""), "no limits, nothing to tell");
+}
+
+/// What a `RateLimit` field says of one limit: units left, and seconds to wait.
+fn told(field: &str, limit: &str) -> (u64, u64) {
+    let item = field.split(", ").find_map(|item| item.strip_prefix(&format!("\"{limit}\";r=")));
+    let parts = item.and_then(|item| item.split_once(";t=")).unwrap_or_else(|| panic!("{limit} is not in {field:?}"));
+    (parts.0.parse().expect("a number"), parts.1.parse().expect("a number"))
+}

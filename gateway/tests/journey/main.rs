@@ -13,6 +13,7 @@ mod auth;
 mod budget;
 mod config;
 mod dispatch;
+mod egress;
 mod harness;
 mod identity;
 mod listen;

@@ -27,8 +27,8 @@ pub(crate) struct Quota {
 /// What the limiter says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Spent; so many units are left at this moment.
-    Admitted { remaining: u64 },
+    /// Spent; so many units are left at this moment, and all of them again after this time.
+    Admitted { remaining: u64, reset_after: Duration },
     /// Not spent; the next unit is free after this time.
     Refused { retry_after: Duration },
 }
@@ -69,7 +69,8 @@ impl Quota {
             let wait = Duration::from_nanos(ahead - self.tolerance_ns);
             return (arrival, Decision::Refused { retry_after: wait });
         }
-        (paid_until, Decision::Admitted { remaining: (self.tolerance_ns - ahead) / self.emission_ns })
+        let remaining = (self.tolerance_ns - ahead) / self.emission_ns;
+        (paid_until, Decision::Admitted { remaining, reset_after: Duration::from_nanos(ahead) })
     }
 }
 
@@ -151,8 +152,9 @@ mod tests {
     fn a_hundred_at_once_then_one_every_600_ms() {
         let limiter = LocalLimiter::new(Quota::new(100, MINUTE, 100), 1000);
         let now = 5 * SECOND;
-        for left in (0..100).rev() {
-            assert_eq!(limiter.take(b"a", now), Decision::Admitted { remaining: left });
+        for left in (0..100_u32).rev() {
+            let reset_after = Duration::from_millis(600) * (100 - left);
+            assert_eq!(limiter.take(b"a", now), Decision::Admitted { remaining: left.into(), reset_after });
         }
         let wait = Duration::from_millis(600);
         assert_eq!(limiter.take(b"a", now), Decision::Refused { retry_after: wait });

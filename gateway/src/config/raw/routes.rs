@@ -36,6 +36,10 @@ section! {
         pub to: At<String> => "name the upstream that answers",
         /// How long to wait for the first byte of the answer, where it differs from the upstream's own.
         pub timeout: Option<Millis> = "null",
+        /// Whether clients may turn a request into a WebSocket (HTTP/1.1 only). Without it, upgrades are not passed on.
+        pub websocket: bool = "false",
+        /// How long a WebSocket may be silent before it is closed.
+        pub websocket_idle: Millis = "1h",
         /// Size of a request's body; larger ones are answered 413.
         pub body_max: ByteSize = "10MiB",
         /// Which requests are written to the access log.
