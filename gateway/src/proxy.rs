@@ -292,8 +292,8 @@ fn stop(context: &mut Context, refusal: Refusal) -> Box<Error> {
 fn head_of(session: &Session) -> Head<'_> {
     let request = session.req_header();
     let raw = request.raw_path();
-    // An absolute target (RFC 9112 §3.2.2) carries its path in the URI.
-    let raw = if raw.first() == Some(&b'/') { raw } else { request.uri.path().as_bytes() };
+    // An absolute target carries its path in the URI.
+    let raw = if is_absolute(raw) { request.uri.path().as_bytes() } else { raw };
     let path = raw.split(|byte| *byte == b'?').next().unwrap_or(raw);
     let digest = session.digest();
     let peer = session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
@@ -310,11 +310,17 @@ fn head_of(session: &Session) -> Head<'_> {
     }
 }
 
+/// `http://host/path` (RFC 9112 §3.2.2). What is neither this nor a path has no normal form, and is refused for that.
+fn is_absolute(target: &[u8]) -> bool {
+    let scheme = |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    scheme(b"http://") || scheme(b"https://")
+}
+
 /// Makes the upstream see the very path that was matched and authorised.
 fn set_target(session: &mut Session, rewritten: Option<Vec<u8>>) -> Result<()> {
     let request = session.req_header_mut();
     let raw = request.raw_path();
-    let absolute = raw.first() != Some(&b'/');
+    let absolute = is_absolute(raw);
     let query = raw.iter().position(|byte| *byte == b'?').map(|start| raw[start..].to_vec());
     let mut target = match rewritten {
         Some(path) => path,

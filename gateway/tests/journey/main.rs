@@ -20,4 +20,5 @@ mod listen;
 mod reload;
 mod route;
 mod shutdown;
+mod smuggling;
 mod whole;
