@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use common::settings::{At, Decoder, Named};
+use common::settings::{At, Decoder, Named, Position};
 use http::HeaderName;
 
 use super::checked::{
@@ -15,6 +15,7 @@ use super::checked::{
 };
 use super::raw::auth::{self, TokenAlgorithm};
 use super::raw::limits::LimitKey;
+use super::raw::server::Server;
 use super::raw::{self, listeners, routes};
 use super::values::{Address, HostPattern, PathPattern, RouteAuth};
 
@@ -22,6 +23,7 @@ use super::values::{Address, HostPattern, PathPattern, RouteAuth};
 #[expect(clippy::unnecessary_wraps, reason = "`settings::load` takes checks that may end without a value")]
 pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     check_version(&file, decoder);
+    check_server(&file.server, decoder);
     if let Err(error) = common::telemetry::check_filter(&file.log.filter.value) {
         decoder.mistake_at(&file.log.filter, error.to_string());
     }
@@ -33,7 +35,7 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     let routes = check_routes(file.routes, &names, &limits, decoder);
     if file.client_ip.ipv6_prefix > 128 {
         decoder.inside("client_ip.ipv6_prefix", |decoder| {
-            decoder.mistake(common::settings::Position::START, "a prefix length is 0 to 128");
+            decoder.mistake(Position::START, "a prefix length is 0 to 128");
         });
     }
     Some(Config {
@@ -55,6 +57,8 @@ struct Names {
     upstreams: HashMap<String, usize>,
     schemes: HashMap<String, usize>,
     limits: HashMap<String, usize>,
+    /// Schemes whose credential is the one in `Authorization`.
+    bearer_schemes: Vec<String>,
 }
 
 impl Names {
@@ -66,6 +70,13 @@ impl Names {
             upstreams: positions(&file.upstreams),
             schemes: positions(&file.auth),
             limits: positions(&file.limits),
+            bearer_schemes: file
+                .auth
+                .items
+                .iter()
+                .filter(|(_, scheme)| scheme.jwt.is_some())
+                .map(|(name, _)| name.value.clone())
+                .collect(),
         }
     }
 }
@@ -75,8 +86,33 @@ fn check_version(file: &raw::File, decoder: &mut Decoder) {
         Some(version) if version.value == 1 => {}
         Some(version) => decoder.mistake_at(version, "only version 1 is known"),
         None => decoder.inside("version", |decoder| {
-            decoder.mistake(common::settings::Position::START, "is missing; write version: 1");
+            decoder.mistake(Position::START, "is missing; write version: 1");
         }),
+    }
+}
+
+/// A wait of nothing and a bound of none would refuse everything, which nobody means.
+fn check_server(server: &Server, decoder: &mut Decoder) {
+    let waits = [
+        ("handshake_timeout", server.handshake_timeout),
+        ("header_timeout", server.header_timeout),
+        ("keepalive", server.keepalive),
+        ("body_timeout", server.body_timeout),
+        ("write_timeout", server.write_timeout),
+    ];
+    let bounds = [
+        ("max_connections", server.max_connections),
+        ("max_connections_per_address", server.max_connections_per_address),
+        ("keepalive_requests", server.keepalive_requests),
+        ("header_count_max", server.header_count_max),
+        ("http2_streams", server.http2_streams),
+    ];
+    let waits = waits.into_iter().filter(|(_, wait)| wait.duration().is_zero()).map(|(key, _)| key);
+    let bounds = bounds.into_iter().filter(|(_, bound)| *bound == 0).map(|(key, _)| key);
+    for key in waits.chain(bounds) {
+        decoder.inside("server", |decoder| {
+            decoder.inside(key, |decoder| decoder.mistake(Position::START, "must be more than nothing"));
+        });
     }
 }
 
@@ -84,7 +120,7 @@ fn check_listeners(named: &Named<listeners::Listener>, decoder: &mut Decoder) ->
     if named.names().next().is_none() {
         decoder.inside("listeners", |decoder| {
             let advice = "none is declared; write at least one, such as http: { bind: 127.0.0.1:8080 }";
-            decoder.mistake(common::settings::Position::START, advice);
+            decoder.mistake(Position::START, advice);
         });
     }
     let has_tls = named.items.iter().any(|(_, listener)| listener.tls.is_some());
@@ -160,6 +196,10 @@ fn check_upstream(
             decoder.mistake_at(&health.http, "every and timeout must be longer than nothing");
         }
     }
+    let timeouts = [upstream.timeouts.connect, upstream.timeouts.first_byte, upstream.timeouts.idle];
+    if timeouts.iter().any(|wait| wait.duration().is_zero()) {
+        decoder.mistake_at(&name, "timeouts.connect, .first_byte and .idle must be longer than nothing");
+    }
     if upstream.retry.attempts == 0 {
         decoder.mistake_at(&name, "retry.attempts counts the first attempt, so it is at least 1");
     }
@@ -194,6 +234,7 @@ fn check_jwt(name: &At<String>, jwt: auth::Jwt, decoder: &mut Decoder) -> Option
     if symmetric && algorithms.len() > 1 {
         // A public key must never be usable as a shared secret (RFC 8725 §3.1).
         decoder.mistake_at(name, "HS256 cannot be mixed with public-key algorithms; make it a scheme of its own");
+        return None;
     }
     let keys = match (jwt.jwks, jwt.secret, symmetric) {
         (None, Some(secret), true) => JwtKeys::Shared(secret),
@@ -240,6 +281,12 @@ fn check_api_keys(name: &At<String>, keys: auth::ApiKeys, decoder: &mut Decoder)
     }
     if keys.introspection.timeout.duration().is_zero() {
         decoder.mistake_at(name, "api_key.introspection.timeout must be longer than nothing");
+    }
+    if keys.header.contains('_') || keys.header.to_ascii_lowercase().starts_with("x-auth-") {
+        decoder.mistake_at(
+            name,
+            "api_key.header cannot be a name that is taken away from requests: X-Auth-… or one with \"_\"",
+        );
     }
     let Ok(header) = HeaderName::try_from(&keys.header) else {
         decoder.mistake_at(name, format!("api_key.header {:?} is not a header name", keys.header));
@@ -345,6 +392,11 @@ fn check_route_auth(route: &routes::Route, names: &Names, decoder: &mut Decoder)
         }
         Some(RouteAuth::Nobody) => Some(Vec::new()),
         Some(RouteAuth::Schemes(schemes)) => {
+            let mut bearers = schemes.iter().filter(|scheme| names.bearer_schemes.contains(&scheme.value));
+            if let (Some(first), Some(second)) = (bearers.next(), bearers.next()) {
+                let message = format!("reads the same header as {:?}, which decides before it", first.value);
+                decoder.mistake_at(second, message);
+            }
             schemes.iter().map(|scheme| resolve(scheme, "auth scheme", &names.schemes, decoder)).collect()
         }
     }

@@ -10,6 +10,8 @@ mod check;
 pub(crate) mod checked;
 pub(crate) mod manual;
 mod raw;
+#[cfg(test)]
+mod tests;
 mod values;
 
 use std::path::Path;
