@@ -14,6 +14,7 @@ mod budget;
 mod config;
 mod dispatch;
 mod egress;
+mod forgery;
 mod harness;
 mod identity;
 mod listen;
