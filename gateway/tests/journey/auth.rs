@@ -2,14 +2,17 @@
 //!
 //! Read next: `budget.rs`.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::api_key::ApiKey;
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::harness::client::{self, Answer};
 use crate::harness::gateway::Gateway;
 use crate::harness::issuer::{KEYS, Key, KeySetServer, KeySource, Token, key_scheme, now, scheme};
+use crate::harness::server::{self, Server};
 use crate::harness::settings::{HEAD, HTTP, Pool, upstream};
 use crate::harness::upstream::Echo;
 use crate::harness::wait::{PATIENCE, until};
@@ -271,4 +274,41 @@ async fn gateway(echo: &Echo, tokens: &str, keys: Option<&str>) -> Gateway {
 fn parts(token: &str) -> [String; 3] {
     let parts: Vec<String> = token.split('.').map(str::to_owned).collect();
     parts.try_into().expect("a token has three parts")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotated_key_is_accepted_from_its_first_token_on() {
+    let echo = Echo::start().await;
+    let published = Arc::new(Mutex::new(KEYS.jwks()));
+    let served = Arc::clone(&published);
+    let source = Server::start(move |_| {
+        let set = served.lock().expect("no handler panicked").clone();
+        async move { server::json(StatusCode::OK, &set) }
+    })
+    .await;
+    let jwks = format!("{{ urls: [\"http://{}/jwks.json\"], refresh: 5m }}", source.address);
+    let settings = format!(
+        "{HEAD}{HTTP}{}auth:\n  tokens: {}\nroutes:\n  - {{ id: any, path: /any, auth: [tokens], to: api }}\n",
+        upstream(&Pool::of(&[echo.address()])),
+        scheme("ES256", &jwks)
+    );
+    let gateway = Gateway::plain(&settings).await;
+    let token = |key: &Key| Token::of("alice", "read").signed_by(key);
+    until("the first key set is fetched", PATIENCE, async || {
+        (ask(&gateway, "/any", &token(&KEYS.es256)).await.status == 200).then_some(())
+    })
+    .await;
+    let mut last = token(&KEYS.es256);
+    let mut last_jwk = KEYS.es256.jwk().clone();
+    for id in ["es-2", "es-3", "es-4", "es-5"] {
+        let key = Key::es256(id);
+        *published.lock().expect("no handler panicked") = json!({ "keys": [key.jwk(), last_jwk] });
+        let next = token(&key);
+        ask(&gateway, "/any", &next).await.expect_status(200);
+        // Tokens of the key before are good as long as it is published.
+        ask(&gateway, "/any", &last).await.expect_status(200);
+        (last, last_jwk) = (next, key.jwk().clone());
+    }
+    // A key that is published no longer is good no longer, also for tokens that were seen before.
+    ask(&gateway, "/any", &token(&KEYS.es256)).await.expect_problem(401, "token_key_unknown");
 }

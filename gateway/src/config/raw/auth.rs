@@ -65,7 +65,7 @@ section! {
         pub urls: Vec<HttpUrl> = "[]",
         /// A file to read it from, at start.
         pub file: Option<At<PathBuf>> = "null",
-        /// Time between two fetches. A key id that is not known causes one at once, but at most one in 10 s.
+        /// Time between two fetches. A key id that is not known causes one at once; after one in vain, none for 10 s.
         pub refresh: Millis = "5m",
         /// How long a fetch may take.
         pub timeout: Millis = "5s",

@@ -1,7 +1,8 @@
 //! Key sets: fetched in the background, kept when the source goes away.
 //!
-//! A set that was fetched once is used until a newer one arrives. A key id that is not in it causes a fetch at once, but
-//! at most one in `UNKNOWN_KEY_INTERVAL`, whatever the flood. As long as there was none, nothing can be judged.
+//! A set that was fetched once is used until a newer one arrives. A key id that is not in it causes a fetch at once; when
+//! that brings the key, as in a rotation, the next unknown one may cause the next fetch, and when it does not, none does for
+//! `UNKNOWN_KEY_INTERVAL`, whatever the flood. As long as there was never a set, nothing can be judged.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::config::checked::KeySet;
 
-/// Unknown key ids cause at most one fetch in this time.
+/// After a fetch for an unknown key id that was in vain, there is none for another one in this time.
 const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// First wait after a fetch that failed; doubled up to the refresh interval.
@@ -62,8 +63,9 @@ struct Source {
     set: KeySet,
     client: reqwest::Client,
     fetches: IntCounterVec,
-    /// When an unknown key id last caused a fetch. Held while fetching, so that others wait for the one that is under way.
-    last_unknown: tokio::sync::Mutex<Option<Instant>>,
+    /// When a fetch for an unknown key id was last in vain. Held while fetching, so that others wait for the one that is
+    /// under way.
+    last_in_vain: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// Why a key set could not be used.
@@ -87,7 +89,7 @@ impl KeyStore {
 
     /// Keys that are fetched. Call `keep_fresh` to begin.
     pub(crate) fn fetched(scheme: Arc<str>, set: KeySet, client: reqwest::Client, fetches: IntCounterVec) -> Self {
-        let source = Source { scheme, set, client, fetches, last_unknown: tokio::sync::Mutex::new(None) };
+        let source = Source { scheme, set, client, fetches, last_in_vain: tokio::sync::Mutex::new(None) };
         Self { keys: ArcSwapOption::empty(), generation: AtomicU64::new(0), source: Some(source) }
     }
 
@@ -104,10 +106,7 @@ impl KeyStore {
     /// The key for a token with this `kid` and algorithm. A token without `kid` fits when only one key has its algorithm.
     pub(super) async fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Lookup {
         match self.find_now(id, algorithm) {
-            Lookup::Unknown if id.is_some() => {
-                self.fetch_for_unknown().await;
-                self.find_now(id, algorithm)
-            }
+            Lookup::Unknown if id.is_some() => self.find_anew(id, algorithm).await,
             found => found,
         }
     }
@@ -132,16 +131,20 @@ impl KeyStore {
         }
     }
 
-    async fn fetch_for_unknown(&self) {
-        let Some(source) = &self.source else { return };
-        // Waiting here is bounded by one fetch, which has a deadline for each URL: whoever comes after it finds the interval
-        // running.
-        let mut last = source.last_unknown.lock().await;
-        if last.is_some_and(|last| last.elapsed() < UNKNOWN_KEY_INTERVAL) {
-            return;
+    async fn find_anew(&self, id: Option<&str>, algorithm: Algorithm) -> Lookup {
+        let Some(source) = &self.source else { return Lookup::Unknown };
+        // Waiting here is bounded by one fetch, which has a deadline for each URL: whoever comes after it finds either the
+        // key or the interval running.
+        let mut in_vain = source.last_in_vain.lock().await;
+        let found = self.find_now(id, algorithm);
+        let too_soon = in_vain.is_some_and(|last| last.elapsed() < UNKNOWN_KEY_INTERVAL);
+        if too_soon || !matches!(found, Lookup::Unknown) {
+            return found;
         }
-        *last = Some(Instant::now());
         self.fetch(source).await;
+        let found = self.find_now(id, algorithm);
+        *in_vain = matches!(found, Lookup::Unknown).then(Instant::now);
+        found
     }
 
     /// Fetches once; whether that brought a set.

@@ -91,6 +91,13 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The public half, as published.
+    pub fn jwk(&self) -> &Value {
+        &self.jwk
+    }
+}
+
 impl Keys {
     /// The key set, as published (RFC 7517 §5).
     pub fn jwks(&self) -> Value {
