@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 
 use common::api_key::{ApiKey, SECRET_CHARS};
 use serde_json::{Value, json};
+use testkit::token::now;
 
 use crate::harness::backend::{ADMIN, Backend, folder};
 use crate::harness::client::send;
 use crate::harness::settings::Settings;
-use crate::harness::token::now;
 
 const PATH: &str = "/api/v1/api-keys";
 

@@ -5,12 +5,12 @@
 use std::path::Path;
 
 use serde_json::json;
+use testkit::process::Ended;
 use tokio::net::TcpListener;
 
 use crate::harness::backend::{ADMIN, Backend, Folder, folder, run};
 use crate::harness::client::send;
 use crate::harness::model::{FakeModel, Script};
-use crate::harness::process::Ended;
 use crate::harness::settings::{Settings, database_file, secret_file, write_text};
 use crate::harness::token::SigningKey;
 

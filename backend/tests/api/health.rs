@@ -4,13 +4,13 @@
 
 use http::{StatusCode, Version};
 use serde_json::{Value, json};
+use testkit::wait::{PATIENCE, until};
 
 use crate::harness::backend::{ADMIN, Backend};
 use crate::harness::client::{self, send};
 use crate::harness::database;
 use crate::harness::model::{FakeModel, Script};
 use crate::harness::settings::Settings;
-use crate::harness::wait::{PATIENCE, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_asks_learns_that_it_is_alive() {

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use testkit::wait::{PATIENCE, until, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -12,7 +13,6 @@ use crate::harness::backend::{ADMIN, Backend, Session, folder};
 use crate::harness::client::{send, try_send};
 use crate::harness::model::{FakeModel, Script};
 use crate::harness::settings::Settings;
-use crate::harness::wait::{PATIENCE, until, within};
 
 /// How long the program may live after its last answer.
 const EXIT_WITHIN: Duration = Duration::from_secs(2);

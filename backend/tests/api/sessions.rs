@@ -5,13 +5,13 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use testkit::token::now;
+use testkit::wait::{PATIENCE, until};
 
 use crate::harness::backend::{ADMIN, Backend, Session, folder};
 use crate::harness::client::send;
 use crate::harness::database;
 use crate::harness::settings::Settings;
-use crate::harness::token::now;
-use crate::harness::wait::{PATIENCE, until};
 
 /// Refreshes sent at the same moment with the same token.
 const RACERS: usize = 8;

@@ -6,11 +6,12 @@ use common::claims::AccessClaims;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Value, json};
+use testkit::token::now;
 
 use crate::harness::backend::{ADMIN, Backend, Folder, folder};
 use crate::harness::client::{Answer, send};
 use crate::harness::settings::{AUDIENCE, ISSUER, Settings};
-use crate::harness::token::{SigningKey, Token, now};
+use crate::harness::token::{SigningKey, token_of};
 
 /// A backend that signs with these keys, the first of which is used for new tokens.
 async fn signing_with(folder: &Folder, keys: &[&SigningKey]) -> Backend {
@@ -104,14 +105,14 @@ async fn every_wrong_token_is_refused_with_its_own_code() {
     let (folder, key) = (folder(), SigningKey::generate("k1"));
     let backend = signing_with(&folder, &[&key]).await;
     let subject = verify(&key_set(&backend).await, &backend.login(ADMIN).await.access).sub;
-    let token = || Token::of(&subject, "read api_access");
+    let token = || token_of(&subject, "read api_access");
     me(&backend, &token().signed_by(&key)).await.expect_status(200);
     let long_type = token().header("typ", "application/at+jwt").signed_by(&key);
     me(&backend, &long_type).await.expect_status(200);
 
     let impostor = SigningKey::generate("k1");
     let [head, claims, signature] = parts(&token().signed_by(&key));
-    let [_, other_claims, _] = parts(&Token::of(&subject, "read admin").signed_by(&key));
+    let [_, other_claims, _] = parts(&token_of(&subject, "read admin").signed_by(&key));
     let long_token = token().claim("padding", "x".repeat(10_000)).signed_by(&key);
     let cases: Vec<(&str, String, &str)> = vec![
         ("expired", token().claim("exp", now() - 1).signed_by(&key), "token_expired"),

@@ -8,14 +8,15 @@ use std::time::Duration;
 use common::api_key::ApiKey;
 use http::StatusCode;
 use serde_json::{Value, json};
+use testkit::token::now;
+use testkit::wait::{PATIENCE, until};
 
 use crate::harness::client::{self, Answer};
 use crate::harness::gateway::Gateway;
-use crate::harness::issuer::{KEYS, Key, KeySetServer, KeySource, Token, key_scheme, now, scheme};
+use crate::harness::issuer::{KEYS, Key, KeySetServer, KeySource, key_scheme, scheme, token_of};
 use crate::harness::server::{self, Server};
 use crate::harness::settings::{HEAD, HTTP, Pool, upstream};
 use crate::harness::upstream::Echo;
-use crate::harness::wait::{PATIENCE, until};
 
 /// `/any` takes every algorithm of the issuer, `/es` only ES256.
 const ROUTES: &str = "\
@@ -27,7 +28,7 @@ routes:
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sound_tokens_of_every_allowed_algorithm_are_accepted() {
     let (echo, gateway) = token_gateway().await;
-    let token = || Token::of("alice", "read");
+    let token = || token_of("alice", "read");
     let cases = [
         ("ES256", token().signed_by(&KEYS.es256)),
         ("RS256", token().signed_by(&KEYS.rs256)),
@@ -51,10 +52,10 @@ async fn sound_tokens_of_every_allowed_algorithm_are_accepted() {
 async fn every_wrong_token_is_refused_with_its_own_code() {
     let (echo, gateway) = token_gateway().await;
     let es = &KEYS.es256;
-    let token = || Token::of("alice", "read");
+    let token = || token_of("alice", "read");
     let impostor = Key::es256("es-1");
     let [head, claims, signature] = parts(&token().signed_by(es));
-    let [_, other_claims, _] = parts(&Token::of("root", "read admin").signed_by(es));
+    let [_, other_claims, _] = parts(&token_of("root", "read admin").signed_by(es));
     let cases: Vec<(&str, &str, String, &str)> = vec![
         ("expired", "/any", token().claim("exp", now() - 3600).signed_by(es), "token_expired"),
         ("nbf in the future", "/any", token().claim("nbf", now() + 3600).signed_by(es), "token_not_yet_valid"),
@@ -145,7 +146,7 @@ async fn a_missing_or_doubled_credential_is_refused() {
     assert!(!missing.header("www-authenticate").contains("error="), "{missing:?}");
     client::send(get().header("Authorization", "Basic YTpi")).await.expect_problem(401, "token_missing");
 
-    let [alice, root] = ["alice", "root"].map(|subject| Token::of(subject, "read").signed_by(&KEYS.es256));
+    let [alice, root] = ["alice", "root"].map(|subject| token_of(subject, "read").signed_by(&KEYS.es256));
     let doubled = get().header("Authorization", format!("Bearer {alice}"));
     let doubled = client::send(doubled.header("Authorization", format!("Bearer {root}"))).await;
     doubled.expect_problem(401, "credential_ambiguous");
@@ -155,7 +156,7 @@ async fn a_missing_or_doubled_credential_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn known_without_the_permission_is_403() {
     let (echo, gateway) = token_gateway().await;
-    let answer = ask(&gateway, "/any", &Token::of("alice", "write reader").signed_by(&KEYS.es256)).await;
+    let answer = ask(&gateway, "/any", &token_of("alice", "write reader").signed_by(&KEYS.es256)).await;
     let problem = answer.expect_problem(403, "permission_missing");
     assert_eq!(problem["route"], "any");
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("read")), "{problem}");
@@ -167,7 +168,7 @@ async fn a_key_set_that_was_never_fetched_is_our_fault() {
     let echo = Echo::start().await;
     // Nothing listens on port 1.
     let gateway = gateway(&echo, &scheme("ES256", "{ urls: [\"http://127.0.0.1:1/jwks.json\"] }"), None).await;
-    let answer = ask(&gateway, "/x", &Token::of("alice", "read").signed_by(&KEYS.es256)).await;
+    let answer = ask(&gateway, "/x", &token_of("alice", "read").signed_by(&KEYS.es256)).await;
     answer.expect_problem(503, "key_set_unavailable");
     assert_eq!(echo.count(), 0);
 }
@@ -177,7 +178,7 @@ async fn known_keys_outlive_their_server_and_unknown_ones_cannot_storm_it() {
     const FLOOD: usize = 60;
     let (echo, issuer) = (Echo::start().await, KeySetServer::start().await);
     let gateway = gateway(&echo, &scheme("ES256", &issuer.setting()), None).await;
-    let sound = || Token::of("alice", "read").signed_by(&KEYS.es256);
+    let sound = || token_of("alice", "read").signed_by(&KEYS.es256);
     until("the gateway has fetched the key set", PATIENCE, async || {
         let answer = ask(&gateway, "/x", &sound()).await;
         if answer.status == 200 {
@@ -188,12 +189,12 @@ async fn known_keys_outlive_their_server_and_unknown_ones_cannot_storm_it() {
     })
     .await;
     for index in 0..FLOOD {
-        let unknown = Token::of("alice", "read").header("kid", format!("made-up-{index}")).signed_by(&KEYS.es256);
+        let unknown = token_of("alice", "read").header("kid", format!("made-up-{index}")).signed_by(&KEYS.es256);
         ask(&gateway, "/x", &unknown).await.expect_problem(401, "token_key_unknown");
     }
     assert!(issuer.fetches() <= 2, "{FLOOD} unknown keys caused {} fetches", issuer.fetches());
     issuer.stop().await;
-    let unknown = Token::of("alice", "read").header("kid", "made-up").signed_by(&KEYS.es256);
+    let unknown = token_of("alice", "read").header("kid", "made-up").signed_by(&KEYS.es256);
     ask(&gateway, "/x", &unknown).await.expect_problem(401, "token_key_unknown");
     // A token never seen before, so that no remembered verdict answers for it.
     ask(&gateway, "/x", &sound()).await.expect_status(200);
@@ -293,7 +294,7 @@ async fn a_rotated_key_is_accepted_from_its_first_token_on() {
         scheme("ES256", &jwks)
     );
     let gateway = Gateway::plain(&settings).await;
-    let token = |key: &Key| Token::of("alice", "read").signed_by(key);
+    let token = |key: &Key| token_of("alice", "read").signed_by(key);
     until("the first key set is fetched", PATIENCE, async || {
         (ask(&gateway, "/any", &token(&KEYS.es256)).await.status == 200).then_some(())
     })

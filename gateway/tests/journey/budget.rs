@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::client;
 use crate::harness::gateway::Gateway;
-use crate::harness::issuer::{KEYS, KeySource, Token, key_scheme, scheme};
+use crate::harness::issuer::{KEYS, KeySource, key_scheme, scheme, token_of};
 use crate::harness::settings::{HEAD, HTTP, Pool, upstream};
 use crate::harness::upstream::Echo;
 
@@ -70,7 +70,7 @@ async fn a_limit_by_subject_counts_users_wherever_they_come_from() {
     let echo = Echo::start().await;
     let gateway = identity_gateway(&echo, "identity.subject", None).await;
     let ask = async |subject: &str, from: u8| {
-        let token = Token::of(subject, "read").signed_by(&KEYS.es256);
+        let token = token_of(subject, "read").signed_by(&KEYS.es256);
         client::send(client::plain_from(from).get(gateway.url("/x")).bearer_auth(token)).await
     };
     for from in 1..=5 {
@@ -97,7 +97,7 @@ async fn a_limit_by_key_counts_each_key_apart_from_its_owner() {
     }
     client::send(get().header("X-API-Key", first.reveal())).await.expect_problem(429, "rate_limited");
     client::send(get().header("X-API-Key", second.reveal())).await.expect_status(200);
-    let token = Token::of("alice", "read").signed_by(&KEYS.es256);
+    let token = token_of("alice", "read").signed_by(&KEYS.es256);
     client::send(get().bearer_auth(token)).await.expect_status(200);
 }
 

@@ -5,9 +5,10 @@
 use std::path::Path;
 use std::process::Command;
 
+use testkit::process::{Ended, Program};
+use testkit::wait::PATIENCE;
+
 use crate::harness::gateway::{binary, command, write_settings};
-use crate::harness::process::{Ended, Program};
-use crate::harness::wait::PATIENCE;
 
 /// `EX_USAGE` of sysexits.h: what is wrong is the input, and starting again will not help.
 const EXIT_BAD_CONFIG: i32 = 64;

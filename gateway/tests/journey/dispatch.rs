@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use testkit::wait::{PATIENCE, until, within};
 use tokio::task::JoinHandle;
 
 use crate::harness::client::{self, Answer};
 use crate::harness::gateway::Gateway;
 use crate::harness::settings::{HEAD, HTTP, OPEN, PROBE_EVERY_MS, Pool, upstream};
 use crate::harness::upstream::{Echo, Fault, Faulty};
-use crate::harness::wait::{PATIENCE, until, within};
 
 /// "At once", with room for a busy machine: far below any timeout in the settings.
 const AT_ONCE: Duration = Duration::from_secs(1);

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use testkit::wait::{PATIENCE, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -14,7 +15,6 @@ use crate::harness::gateway::Gateway;
 use crate::harness::pki::Authority;
 use crate::harness::settings::{HEAD, HTTP, OPEN, Pool, listeners, upstream};
 use crate::harness::tls::{self, H1};
-use crate::harness::wait::{PATIENCE, within};
 
 /// The deadlines of requests in these tests: short, so that what outlives them is seen to.
 const SHORT: &str = "300ms";

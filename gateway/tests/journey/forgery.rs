@@ -7,10 +7,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
+use testkit::token::{Token, now, sealed};
 
 use crate::harness::client;
 use crate::harness::gateway::Gateway;
-use crate::harness::issuer::{KEYS, Key, Token, now, scheme, sealed};
+use crate::harness::issuer::{KEYS, Key, scheme, token_of};
 use crate::harness::settings::{HEAD, HTTP, Pool, upstream};
 use crate::harness::upstream::Echo;
 
@@ -25,7 +26,7 @@ async fn no_forged_token_is_accepted() {
     let upstream = upstream(&Pool::of(&[echo.address()]));
     let routes = "routes:\n  - { id: all, path: /*, auth: [tokens], require: [read], to: api }\n";
     let gateway = Gateway::plain(&format!("{HEAD}{HTTP}{upstream}auth:\n  tokens: {tokens}\n{routes}")).await;
-    let sound = Token::of("alice", "read").signed_by(&KEYS.es256);
+    let sound = token_of("alice", "read").signed_by(&KEYS.es256);
     let ask = async |token: &str| {
         client::send(client::plain().get(gateway.url("/x")).header("Authorization", format!("Bearer {token}"))).await
     };
@@ -42,7 +43,7 @@ async fn no_forged_token_is_accepted() {
 }
 
 fn token() -> Token {
-    Token::of("alice", "read")
+    token_of("alice", "read")
 }
 
 fn case(name: impl Into<String>, token: String, code: &'static str) -> Case {
@@ -154,7 +155,7 @@ fn signatures() -> Vec<Case> {
         ("half of it", with(r)),
         (
             "of another token",
-            format!("{message}.{}", Token::of("bob", "read").signed_by(es).rsplit_once('.').expect("parts").1),
+            format!("{message}.{}", token_of("bob", "read").signed_by(es).rsplit_once('.').expect("parts").1),
         ),
     ]
     .map(|(name, token)| case(name, token, "token_signature_invalid"))

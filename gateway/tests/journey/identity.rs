@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use crate::harness::gateway::Gateway;
-use crate::harness::issuer::{KEYS, Token, scheme};
+use crate::harness::issuer::{KEYS, scheme, token_of};
 use crate::harness::settings::{HEAD, HTTP, Pool, upstream};
 use crate::harness::upstream::{Echo, Seen};
 use crate::harness::{client, wire};
@@ -37,7 +37,7 @@ const FORGED: &str = "\
 async fn spoofed_identity_and_address_gain_nothing() {
     let echo = Echo::start().await;
     let gateway = guarded_gateway(&echo).await;
-    let token = Token::of("alice", "read api_access").signed_by(&KEYS.es256);
+    let token = token_of("alice", "read api_access").signed_by(&KEYS.es256);
     let seen = send_spoofed(&gateway, &echo, "/private", &format!("Authorization: Bearer {token}\r\n")).await;
     assert_eq!(seen.values("x-auth-subject"), ["alice"]);
     assert_eq!(seen.values("x-auth-roles"), ["user"]);
@@ -65,7 +65,7 @@ async fn nobody_has_an_identity_on_a_public_route() {
 async fn a_header_cannot_be_struck_out_by_naming_it_in_connection() {
     let echo = Echo::start().await;
     let gateway = guarded_gateway(&echo).await;
-    let token = Token::of("alice", "read").signed_by(&KEYS.es256);
+    let token = token_of("alice", "read").signed_by(&KEYS.es256);
     let request = format!(
         "GET /private HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {token}\r\n\
          Connection: close, X-Auth-Subject, X-Request-Id\r\n\r\n"

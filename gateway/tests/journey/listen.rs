@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use http::Version;
 use rustls::{CertificateError, ProtocolVersion};
 use serde_json::Value;
+use testkit::wait::{PATIENCE, until, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::harness::gateway::Gateway;
-use crate::harness::issuer::{KEYS, Token, scheme};
+use crate::harness::issuer::{KEYS, scheme, token_of};
 use crate::harness::pki::Authority;
 use crate::harness::settings::{HEAD, HTTP, OPEN, Pool, listeners, upstream};
 use crate::harness::tls::{self, Hello, TLS12_ONLY, TLS13_ONLY};
 use crate::harness::upstream::Echo;
-use crate::harness::wait::{PATIENCE, until, within};
 use crate::harness::{client, wire};
 
 /// A gateway with TLS, whose certificates are for these names, before an echo.
@@ -133,7 +133,7 @@ async fn a_header_section_over_the_limits_is_refused() {
 async fn the_access_log_has_one_line_a_request() {
     let echo = Echo::start().await;
     let gateway = guarded_gateway(&echo).await;
-    let token = Token::of("alice", "read").signed_by(&KEYS.es256);
+    let token = token_of("alice", "read").signed_by(&KEYS.es256);
     let served = client::plain().get(gateway.url("/api/v1/served?secret=1")).bearer_auth(&token);
     let served = client::send(served).await;
     served.expect_status(200);
@@ -174,7 +174,7 @@ async fn the_access_log_has_one_line_a_request() {
 async fn metrics_count_routes_and_codes_and_health_is_told() {
     let echo = Echo::start().await;
     let gateway = guarded_gateway(&echo).await;
-    let token = Token::of("alice", "read").signed_by(&KEYS.es256);
+    let token = token_of("alice", "read").signed_by(&KEYS.es256);
     for _ in 0..3 {
         client::send(client::plain().get(gateway.url("/api/v1/x")).bearer_auth(&token)).await.expect_status(200);
     }

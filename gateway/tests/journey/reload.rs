@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use testkit::wait::{PATIENCE, until, within};
 use tokio::net::TcpStream;
 
 use crate::harness::client;
@@ -14,7 +15,6 @@ use crate::harness::pki::Authority;
 use crate::harness::settings::{HEAD, HTTP, OPEN, PROBE_EVERY_MS, Pool, listeners, upstream};
 use crate::harness::tls::{self, H1};
 use crate::harness::upstream::Echo;
-use crate::harness::wait::{PATIENCE, until, within};
 
 /// Reloads under load; every other one is of a broken file.
 const RELOADS: usize = 40;

@@ -5,7 +5,7 @@
 use http::StatusCode;
 
 use crate::harness::gateway::Gateway;
-use crate::harness::issuer::{KEYS, Token, scheme};
+use crate::harness::issuer::{KEYS, scheme, token_of};
 use crate::harness::pki::Authority;
 use crate::harness::settings::{HEAD, HTTP, OPEN, Pool, listeners, upstream};
 use crate::harness::tls::{Connection, H2};
@@ -89,7 +89,7 @@ async fn no_spelling_of_a_path_reaches_a_route_it_is_not_allowed_on() {
     ];
     let echo = Echo::start().await;
     let gateway = guarded_gateway(&echo, ROUTES).await;
-    let token = Token::of("reader", "read").signed_by(&KEYS.es256);
+    let token = token_of("reader", "read").signed_by(&KEYS.es256);
     for (target, fate) in cases {
         let before = echo.count();
         let answer = wire::ask(gateway.address("http"), &wire::get(target, "gateway.test", &token)).await;
@@ -123,7 +123,7 @@ async fn no_spelling_of_a_path_reaches_a_route_it_is_not_allowed_on() {
 async fn whoever_may_gets_the_normal_form_forwarded() {
     let echo = Echo::start().await;
     let gateway = guarded_gateway(&echo, ROUTES).await;
-    let token = Token::of("root", "read admin").signed_by(&KEYS.es256);
+    let token = token_of("root", "read admin").signed_by(&KEYS.es256);
     for (target, forwarded) in [
         ("/api/v1/../../admin/users", "/admin/users"),
         ("/%61dmin", "/admin"),
@@ -145,7 +145,7 @@ async fn http2_paths_are_read_the_same_way() {
     let upstream = upstream(&Pool::of(&[echo.address()]));
     let settings = format!("{HEAD}{listeners}{upstream}auth:\n  tokens: {tokens}\n{ROUTES}");
     let gateway = Gateway::start(&settings, &["https"]).await;
-    let token = Token::of("reader", "read").signed_by(&KEYS.es256);
+    let token = token_of("reader", "read").signed_by(&KEYS.es256);
     let opened = Connection::open(gateway.address("https"), "gateway.test", &authority, &H2).await;
     let mut connection = opened.expect("the gateway speaks HTTP/2");
     for (target, status) in [

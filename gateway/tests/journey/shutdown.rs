@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use testkit::wait::{PATIENCE, until, within};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -18,7 +19,6 @@ use crate::harness::pki::Authority;
 use crate::harness::settings::{HEAD, HTTP, OPEN, Pool, listeners, upstream};
 use crate::harness::tls::{Connection, H1, H2, Hello, Lost};
 use crate::harness::upstream::Echo;
-use crate::harness::wait::{PATIENCE, until, within};
 
 /// How long the gateway may live after its last answer.
 const EXIT_WITHIN: Duration = Duration::from_secs(1);

@@ -8,12 +8,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use testkit::wait::{PATIENCE, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::gateway::Gateway;
 use crate::harness::settings::{HEAD, HTTP, OPEN, Pool, upstream};
-use crate::harness::wait::{PATIENCE, within};
 
 /// The request that must never come out at the other end.
 const INNER: &str = "GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n";

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use http::Version;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::wait::{PATIENCE, until};
 
 use crate::harness::backend::{self, Backend};
 use crate::harness::client::{self, Answer};
@@ -15,7 +16,6 @@ use crate::harness::gateway::Gateway;
 use crate::harness::issuer::key_scheme;
 use crate::harness::pki::Authority;
 use crate::harness::settings::{HEAD, Pool, listeners};
-use crate::harness::wait::{PATIENCE, until};
 
 /// The certificate's name.
 const NAME: &str = "gateway.test";

@@ -12,11 +12,11 @@ use std::time::Duration;
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::process::{Ended, Program};
+use testkit::wait::PATIENCE;
 
 use super::client::{self, Answer, send};
-use super::process::{Ended, Program};
 use super::settings::Settings;
-use super::wait::PATIENCE;
 
 /// The account that development starts with.
 pub const ADMIN: (&str, &str) = ("admin", "admin123");

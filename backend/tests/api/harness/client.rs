@@ -6,9 +6,8 @@
 
 use http::{HeaderMap, Version};
 use serde_json::Value;
-
-use super::install_crypto;
-use super::wait::PATIENCE;
+use testkit::install_crypto;
+use testkit::wait::PATIENCE;
 
 /// An answer that has arrived completely.
 #[derive(Debug)]

@@ -10,20 +10,5 @@ pub mod backend;
 pub mod client;
 pub mod database;
 pub mod model;
-pub mod process;
 pub mod settings;
 pub mod token;
-pub mod wait;
-
-use std::sync::Once;
-
-/// Chooses the TLS library's cryptography for this process. Both of its providers are linked in, so it would panic
-/// rather than guess.
-pub fn install_crypto() {
-    static INSTALLED: Once = Once::new();
-    INSTALLED.call_once(|| {
-        rustls::crypto::aws_lc_rs::default_provider()
-            .install_default()
-            .expect("nobody else in this process chooses a provider");
-    });
-}

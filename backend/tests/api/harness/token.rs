@@ -5,14 +5,12 @@
 //! Read next: `tokens.rs` in the folder above.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use common::claims::ACCESS_TOKEN_TYPE;
+use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::{Algorithm, EncodingKey};
-use serde_json::{Value, json};
+use testkit::token::{Signer, Token};
 
 use super::settings::{AUDIENCE, ISSUER, secret_file};
 
@@ -26,13 +24,6 @@ pub struct SigningKey {
     /// PKCS#8 in PEM.
     pub pem: String,
     encoding: EncodingKey,
-}
-
-/// A token in the making: sound until the test changes it.
-#[derive(Clone)]
-pub struct Token {
-    header: Value,
-    claims: Value,
 }
 
 impl SigningKey {
@@ -55,70 +46,23 @@ impl SigningKey {
     }
 }
 
-impl Token {
-    /// A sound access token (RFC 9068) that ends in an hour.
-    pub fn of(subject: &str, scope: &str) -> Self {
-        let now = now();
-        Self {
-            header: json!({ "typ": ACCESS_TOKEN_TYPE }),
-            claims: json!({
-                "iss": ISSUER, "aud": AUDIENCE, "sub": subject, "client_id": "test", "iat": now - 1,
-                "exp": now + 3600, "jti": uuid::Uuid::now_v7().to_string(), "scope": scope, "roles": ["user"],
-            }),
-        }
+impl Signer for SigningKey {
+    fn id(&self) -> &str {
+        self.id
     }
 
-    /// Sets a claim, or removes it with `Value::Null`.
-    pub fn claim(mut self, name: &str, value: impl Into<Value>) -> Self {
-        set(&mut self.claims, name, value.into());
-        self
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::ES256
     }
 
-    /// Sets a header parameter, or removes it with `Value::Null`.
-    pub fn header(mut self, name: &str, value: impl Into<Value>) -> Self {
-        set(&mut self.header, name, value.into());
-        self
-    }
-
-    /// The token, signed by this key; header parameters that the test has set stay as they are.
-    pub fn signed_by(&self, key: &SigningKey) -> String {
-        let mut header = self.header.clone();
-        for (name, value) in [("alg", "ES256"), ("kid", key.id)] {
-            if header.get(name).is_none() {
-                set(&mut header, name, value.into());
-            }
-        }
-        self.seal(&header, |message| {
-            jsonwebtoken::crypto::sign(message, &key.encoding, Algorithm::ES256).expect("a sound key signs")
-        })
-    }
-
-    /// The token under HS256, with these bytes as the secret, in the name of a key of another kind.
-    pub fn signed_with_secret(&self, secret: &[u8], kid: &str) -> String {
-        let header = self.clone().header("alg", "HS256").header("kid", kid).header;
-        self.seal(&header, |message| {
-            let key = EncodingKey::from_secret(secret);
-            jsonwebtoken::crypto::sign(message, &key, Algorithm::HS256).expect("any bytes make a secret")
-        })
-    }
-
-    /// The token with `alg: none` and no signature (RFC 7519 §6), in the name of a key.
-    pub fn unsigned(&self, kid: &str) -> String {
-        let header = self.clone().header("alg", "none").header("kid", kid).header;
-        self.seal(&header, |_| String::new())
-    }
-
-    fn seal(&self, header: &Value, sign: impl FnOnce(&[u8]) -> String) -> String {
-        let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
-        let message = format!("{}.{}", encode(header), encode(&self.claims));
-        let signature = sign(message.as_bytes());
-        format!("{message}.{signature}")
+    fn encoding(&self) -> &EncodingKey {
+        &self.encoding
     }
 }
 
-/// Seconds since the Unix epoch.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_secs()
+/// A sound token of the backend under test, until the test changes it.
+pub fn token_of(subject: &str, scope: &str) -> Token {
+    Token::new(ISSUER, AUDIENCE, subject, scope)
 }
 
 fn pem_of(document: &[u8]) -> String {
@@ -129,13 +73,4 @@ fn pem_of(document: &[u8]) -> String {
         .map(|line| std::str::from_utf8(line).expect("base64 is ASCII"))
         .collect();
     format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
-}
-
-fn set(object: &mut Value, name: &str, value: Value) {
-    let members = object.as_object_mut().expect("headers and claims are objects");
-    if value.is_null() {
-        members.remove(name);
-    } else {
-        members.insert(name.to_owned(), value);
-    }
 }

@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use testkit::process::Program;
+use testkit::wait::PATIENCE;
+
 use super::gateway;
-use super::process::Program;
-use super::wait::PATIENCE;
 
 /// A running backend.
 pub struct Backend {

@@ -9,10 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use http::{HeaderMap, Version};
 use serde_json::Value;
+use testkit::install_crypto;
+use testkit::wait::PATIENCE;
 
-use super::install_crypto;
 use super::pki::Authority;
-use super::wait::PATIENCE;
 
 /// An answer that has arrived completely.
 #[derive(Debug)]

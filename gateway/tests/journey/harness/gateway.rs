@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::install_crypto;
+use testkit::process::{Ended, Program};
 
 use super::client::{self, Answer};
-use super::install_crypto;
-use super::process::{Ended, Program};
 
 /// A running gateway.
 pub struct Gateway {

@@ -11,23 +11,8 @@ pub mod client;
 pub mod gateway;
 pub mod issuer;
 pub mod pki;
-pub mod process;
 pub mod server;
 pub mod settings;
 pub mod tls;
 pub mod upstream;
-pub mod wait;
 pub mod wire;
-
-use std::sync::Once;
-
-/// Chooses the TLS library's cryptography for this process. Both of its providers are linked in, so it would panic
-/// rather than guess.
-pub fn install_crypto() {
-    static INSTALLED: Once = Once::new();
-    INSTALLED.call_once(|| {
-        rustls::crypto::aws_lc_rs::default_provider()
-            .install_default()
-            .expect("nobody else in this process chooses a provider");
-    });
-}

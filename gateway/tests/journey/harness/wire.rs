@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use testkit::wait::{PATIENCE, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::client::Answer;
-use super::wait::{PATIENCE, within};
 
 /// The largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;

@@ -1,8 +1,8 @@
 //! Process: a program under test, with everything it says.
 //!
-//! For: `gateway.rs` and `backend.rs`. May touch: processes it started, by their own id only.
+//! For: gateway and backend. May touch: processes it started, by their own id only.
 //! Promises: the program ends when the value is dropped; its output is kept, bounded, for failure messages.
-//! Read next: `gateway.rs`.
+//! Read next: `wait.rs`.
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::wait::{PATIENCE, until};
+use crate::wait::{PATIENCE, until};
 
 /// Lines kept of each stream; the oldest go first. A test under load writes a few thousand access log lines.
 const LINES_MAX: usize = 20_000;
@@ -31,6 +31,7 @@ pub struct Program {
 }
 
 /// What a program that has ended left behind.
+#[derive(Debug)]
 pub struct Ended {
     /// How it ended.
     pub status: ExitStatus,
@@ -58,7 +59,10 @@ impl Program {
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         let mut stdin = child.stdin.take().expect("standard input is piped");
-        stdin.write_all(input.as_bytes()).unwrap_or_else(|error| panic!("{name} does not read its input: {error}"));
+        if let Err(error) = stdin.write_all(input.as_bytes()) {
+            // A program that ends at once, as one that refuses its settings does, need not read what it is told.
+            assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe, "{name} does not read its input: {error}");
+        }
         let stdout = Lines::of(child.stdout.take().expect("standard output is piped"));
         let stderr = Lines::of(child.stderr.take().expect("standard error is piped"));
         Self { name, child, stdout, stderr }
