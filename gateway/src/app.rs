@@ -173,7 +173,9 @@ async fn serve(path: &Path, config: Config, metrics: &Arc<Metrics>, log: AccessL
         tokio::spawn(admin::serve(socket, admin));
     }
     loop {
+        let watch = snapshot.load().config.server.watch;
         tokio::select! {
+            () = pause(watch) => reloader.reload_if_changed(),
             signal = signals.next() => match signal {
                 // Logged and counted where it happened; the last good configuration goes on.
                 Signal::Reload => drop(reloader.reload()),
@@ -191,6 +193,14 @@ async fn serve(path: &Path, config: Config, metrics: &Arc<Metrics>, log: AccessL
     let deadline = snapshot.load().config.server.drain.duration();
     drain_all(&drain, &door, reloader.listeners(), deadline).await;
     Ok(())
+}
+
+/// Waits so long, or for ever.
+async fn pause(time: Option<common::settings::Millis>) {
+    match time {
+        Some(time) => tokio::time::sleep(time.duration()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The signals that mean something to a gateway.

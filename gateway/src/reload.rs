@@ -5,8 +5,9 @@
 //! told; requests under way keep the snapshot they began with.
 //! Read next: `snapshot.rs` for what is carried over, `listen/listeners.rs` for sockets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use common::settings::Report;
@@ -24,7 +25,13 @@ pub(crate) struct Reloader<A> {
     client: reqwest::Client,
     snapshot: Arc<ArcSwap<Snapshot>>,
     listeners: Listeners<A>,
+    /// What the files looked like when they were last read, or tried to be.
+    seen: Fingerprint,
 }
+
+/// What the files looked like: when each was last changed, and its length. A file that is not there has neither.
+#[derive(Debug, PartialEq, Eq)]
+struct Fingerprint(Vec<Option<(SystemTime, u64)>>);
 
 /// Why the last configuration goes on.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +51,8 @@ impl<A: Serves> Reloader<A> {
         snapshot: Arc<ArcSwap<Snapshot>>,
         listeners: Listeners<A>,
     ) -> Self {
-        Self { path, metrics, client, snapshot, listeners }
+        let seen = Fingerprint::of(&path, &snapshot.load().config);
+        Self { path, metrics, client, snapshot, listeners, seen }
     }
 
     /// The open listeners.
@@ -65,18 +73,36 @@ impl<A: Serves> Reloader<A> {
         Ok(())
     }
 
+    /// Takes the file in again if it, or one that it names, has changed since. A change that was refused is not tried twice.
+    pub(crate) fn reload_if_changed(&mut self) {
+        if self.look() != self.seen {
+            // Logged and counted where it happened; the last good configuration goes on.
+            drop(self.reload());
+        }
+    }
+
     /// Takes the file in again.
     ///
     /// # Errors
     /// What is wrong; nothing has changed then. It is logged and counted already.
     pub(crate) fn reload(&mut self) -> Result<(), ReloadError> {
+        // Before reading: a change that comes meanwhile is then seen the next time.
+        self.seen = self.look();
         let outcome = self.try_reload();
+        if outcome.is_ok() {
+            // The files may be others now.
+            self.seen = self.look();
+        }
         self.metrics.reloaded(outcome.is_ok());
         match &outcome {
             Ok(()) => tracing::info!(file = %self.path.display(), "configuration reloaded"),
             Err(error) => tracing::error!(%error, "configuration not reloaded, the last one goes on"),
         }
         outcome
+    }
+
+    fn look(&self) -> Fingerprint {
+        Fingerprint::of(&self.path, &self.snapshot.load().config)
     }
 
     fn try_reload(&mut self) -> Result<(), ReloadError> {
@@ -104,6 +130,17 @@ impl<A: Serves> Reloader<A> {
 
     fn mistaken(&self, mistakes: Vec<common::settings::Mistake>) -> ReloadError {
         ReloadError::Configuration(Report::new(&self.path.display().to_string(), mistakes))
+    }
+}
+
+impl Fingerprint {
+    /// Links are followed, as Kubernetes swaps them to change all files of a volume at once.
+    fn of(path: &Path, config: &Config) -> Self {
+        let look = |path: &Path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        };
+        Self(std::iter::once(path).chain(config.files()).map(look).collect())
     }
 }
 

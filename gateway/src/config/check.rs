@@ -109,7 +109,8 @@ fn check_server(server: &Server, decoder: &mut Decoder) {
     ];
     let waits = waits.into_iter().filter(|(_, wait)| wait.duration().is_zero()).map(|(key, _)| key);
     let bounds = bounds.into_iter().filter(|(_, bound)| *bound == 0).map(|(key, _)| key);
-    for key in waits.chain(bounds) {
+    let watch = server.watch.is_some_and(|every| every.duration().is_zero()).then_some("watch");
+    for key in waits.chain(bounds).chain(watch) {
         decoder.inside("server", |decoder| {
             decoder.inside(key, |decoder| decoder.mistake(Position::START, "must be more than nothing"));
         });

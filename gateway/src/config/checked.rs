@@ -4,7 +4,7 @@
 //! Promises: every index points at something; see `check.rs` for what else holds. Read next: the room that you build.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,33 @@ pub(crate) struct Config {
     pub schemes: Vec<Scheme>,
     pub limits: Vec<Limit>,
     pub routes: Vec<Route>,
+}
+
+impl Config {
+    /// The files that it names and that are read with it: certificates, keys, key sets, secrets.
+    pub(crate) fn files(&self) -> Vec<&Path> {
+        let mut files: Vec<&Path> = Vec::new();
+        for listener in &self.listeners {
+            if let ListenerKind::Tls { certificates, .. } = &listener.kind {
+                files.extend(certificates.iter().flat_map(|pair| [&*pair.cert.value, &*pair.key.value]));
+            }
+        }
+        for scheme in &self.schemes {
+            let secret = match &scheme.kind {
+                SchemeKind::Jwt(Jwt { keys: JwtKeys::File(file), .. }) => {
+                    files.push(&file.value);
+                    None
+                }
+                SchemeKind::Jwt(Jwt { keys: JwtKeys::Shared(secret), .. }) => Some(&secret.value),
+                SchemeKind::Jwt(Jwt { keys: JwtKeys::Fetched(_), .. }) => None,
+                SchemeKind::ApiKey { introspection, .. } => introspection.secret.as_ref().map(|secret| &secret.value),
+            };
+            if let Some(SecretRef::File(file)) = secret {
+                files.push(file);
+            }
+        }
+        files
+    }
 }
 
 /// An address where clients connect.

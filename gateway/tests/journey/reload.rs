@@ -126,6 +126,38 @@ async fn certificates_and_listeners_change_by_difference() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watched_file_is_taken_in_when_it_changes_also_behind_a_link() {
+    let (authority, echo) = (Authority::new(), Echo::start().await);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // As Kubernetes mounts a Secret: files behind a link to a folder, which is swapped as a whole.
+    let folders = ["first", "second"].map(|name| folder.path().join(name));
+    for (folder, name) in folders.iter().zip(["old.test", "new.test"]) {
+        std::fs::create_dir(folder).expect("a folder");
+        authority.issue_as(folder, "tls", name);
+    }
+    let link = folder.path().join("current");
+    std::os::unix::fs::symlink(&folders[0], &link).expect("a link");
+    let pair = format!("{{ cert: {0}/tls.crt, key: {0}/tls.key }}", link.display());
+    let head = HEAD.replace("drain: 10s", "drain: 10s, watch: 50ms");
+    let base = format!("{head}{}{}", listeners(&[pair], "1.2"), upstream(&Pool::of(&[echo.address()])));
+    let gateway = Gateway::start(&format!("{base}{OPEN}"), &["http", "https"]).await;
+
+    gateway.rewrite(&format!("{base}{BROKEN}"));
+    let failed = "gateway_config_reloads_total{outcome=\"failed\"}";
+    until("the broken file is refused", PATIENCE, async || (metric(&gateway, failed).await == "1").then_some(()))
+        .await;
+    let next = folder.path().join("next");
+    std::os::unix::fs::symlink(&folders[1], &next).expect("a link");
+    std::fs::rename(&next, &link).expect("the link is swapped");
+    gateway.rewrite(&format!("{base}{OPEN}"));
+    until("the new certificate is shown", PATIENCE, async || {
+        tls::connect(gateway.address("https"), "new.test", &authority, &H1).await.ok().map(drop)
+    })
+    .await;
+    assert_eq!(metric(&gateway, "gateway_config_last_reload_success").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_fails_while_configurations_come_and_go() {
     let echoes = [Echo::start().await, Echo::start().await];
     let both = Pool::of(&[echoes[0].address(), echoes[1].address()]);

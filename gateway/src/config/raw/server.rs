@@ -52,6 +52,9 @@ section! {
         pub workers: Workers = "auto",
         /// After SIGTERM, how long requests in flight may take to finish.
         pub drain: Millis = "30s",
+        /// How often to look whether this file, or one that it names, has changed, and then reload. Without it, only SIGHUP and
+        /// the admin listener do.
+        pub watch: Option<Millis> = "null",
         /// Connections open at a time; more are closed at the door.
         pub max_connections: u32 = "20000",
         /// Connections open at a time from one address; more are closed at the door.

@@ -27,12 +27,17 @@ impl Authority {
     /// Issues a certificate for one DNS name, writes it and its key to `folder`, and returns the two as the gateway's
     /// settings name them: a YAML flow mapping.
     pub fn issue(&self, folder: &Path, name: &str) -> String {
+        self.issue_as(folder, name, name)
+    }
+
+    /// The same, in files that are called otherwise.
+    pub fn issue_as(&self, folder: &Path, stem: &str, name: &str) -> String {
         let key = KeyPair::generate().expect("a P-256 key");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a DNS name");
         params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &self.issuer).expect("the authority signs");
         let write = |extension: &str, text: String| {
-            let file = folder.join(format!("{name}.{extension}"));
+            let file = folder.join(format!("{stem}.{extension}"));
             std::fs::write(&file, text).expect("a temporary folder can be written");
             file.display().to_string()
         };
