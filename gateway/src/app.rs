@@ -22,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, Admin};
+use crate::base::http_client;
 use crate::base::telemetry::access_log::AccessLog;
 use crate::base::telemetry::metrics::Metrics;
 use crate::config::checked::{LogLines, Server, Workers};
@@ -95,7 +96,7 @@ pub fn check(path: &Path) -> Result<(), RunError> {
     let config = config::load(path).map_err(RunError::Configuration)?;
     let metrics = Arc::new(Metrics::new()?);
     let certificates = listeners::check(&config).err();
-    let snapshot = Snapshot::build(config, &metrics, &http_client()?, None).err();
+    let snapshot = Snapshot::build(config, &metrics, &http_client::builder().build()?, None).err();
     let mistakes: Vec<_> = certificates.into_iter().chain(snapshot).flatten().collect();
     if mistakes.is_empty() { Ok(()) } else { Err(mistaken(path, mistakes)) }
 }
@@ -154,7 +155,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
 async fn serve(path: &Path, config: Config, metrics: &Arc<Metrics>, log: AccessLog) -> Result<(), RunError> {
     // Signals first: one that arrives while starting must not kill the process by default.
     let mut signals = Signals::catch()?;
-    let client = http_client()?;
+    let client = http_client::builder().build()?;
     let built = Snapshot::build(config, metrics, &client, None);
     let snapshot = Arc::new(ArcSwap::from_pointee(built.map_err(|mistakes| mistaken(path, mistakes))?));
     let first = snapshot.load_full();
@@ -274,16 +275,6 @@ fn start_error(error: ReloadError) -> RunError {
 
 fn mistaken(path: &Path, mistakes: Vec<Mistake>) -> RunError {
     RunError::Configuration(Report::new(&path.display().to_string(), mistakes))
-}
-
-/// The client for key sets, key lookups and health checks: no proxy from the environment, no redirects to elsewhere.
-fn http_client() -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(2))
-        .pool_max_idle_per_host(8)
-        .build()
 }
 
 fn bind_admin(address: SocketAddr) -> Result<TcpListener, RunError> {

@@ -26,6 +26,7 @@ use crate::stages::egress;
 use crate::stages::plan::{Limit, Plan, Route};
 use crate::upstream::health::active;
 use crate::upstream::pool::Pool;
+use crate::upstream::trust::Trust;
 
 /// One configuration, ready to serve.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ impl Snapshot {
         previous: Option<&Snapshot>,
     ) -> Result<Self, Vec<Mistake>> {
         let mut builder = Builder { metrics, client, previous, mistakes: Vec::new() };
-        let pools: Vec<_> = config.upstreams.iter().map(|upstream| builder.pool(upstream)).collect();
+        let pools: Vec<_> = config.upstreams.iter().filter_map(|upstream| builder.pool(upstream)).collect();
         let limits: Vec<_> = config.limits.iter().map(|limit| builder.limit(limit)).collect();
         let schemes: Vec<_> = config.schemes.iter().filter_map(|scheme| builder.scheme(scheme)).collect();
         if !builder.mistakes.is_empty() {
@@ -140,21 +141,27 @@ impl Snapshot {
 }
 
 impl Builder<'_> {
-    /// The pool of an upstream: the same one when nothing changed, else a new one that knows what was known.
-    fn pool(&self, upstream: &checked::Upstream) -> Arc<Pool> {
+    /// The pool of an upstream: the same one when nothing changed and nothing of it is in a file, else a new one that knows
+    /// what was known.
+    fn pool(&mut self, upstream: &checked::Upstream) -> Option<Arc<Pool>> {
         let known = self.previous.and_then(|previous| {
             let position = previous.config.upstreams.iter().position(|known| known.name == upstream.name)?;
             Some((previous.config.upstreams.get(position)?, previous.pools.get(position)?))
         });
-        match known {
-            Some((settings, pool)) if settings == upstream => Arc::clone(pool),
-            Some((_, earlier)) => {
-                let pool = Pool::new(upstream, self.metrics);
-                pool.continue_from(earlier);
-                Arc::new(pool)
-            }
-            None => Arc::new(Pool::new(upstream, self.metrics)),
+        let with_file = upstream.tls.as_ref().is_some_and(|tls| tls.ca.is_some());
+        if let Some((settings, pool)) = known
+            && settings == upstream
+            && !with_file
+        {
+            return Some(Arc::clone(pool));
         }
+        let trust = upstream.tls.as_ref().map(Trust::load).transpose();
+        let trust = trust.map_err(|mistake| self.mistakes.push(mistake)).ok()?;
+        let pool = Pool::new(upstream, trust, self.metrics);
+        if let Some((_, earlier)) = known {
+            pool.continue_from(earlier);
+        }
+        Some(Arc::new(pool))
     }
 
     /// A limit, with what was spent when it is the same as before: a reload is no way round it.

@@ -8,6 +8,7 @@
 pub(crate) mod failure;
 pub(crate) mod head;
 pub(crate) mod head_clock;
+pub(crate) mod http_client;
 pub(crate) mod limiter;
 pub(crate) mod refusal;
 pub(crate) mod reply;

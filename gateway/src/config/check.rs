@@ -186,6 +186,11 @@ fn check_upstream(
             decoder.mistake_at(target, format!("{address} is listed twice"));
         }
     }
+    if let Some(tls) = &upstream.tls
+        && rustls_pki_types::DnsName::try_from(tls.name.value.as_str()).is_err()
+    {
+        decoder.mistake_at(&tls.name, format!("{:?} is not a DNS name", tls.name.value));
+    }
     if let Some(health) = &upstream.health {
         if !health.http.value.starts_with('/') {
             decoder.mistake_at(&health.http, "a path begins with \"/\"");
@@ -207,6 +212,7 @@ fn check_upstream(
     Some(Upstream {
         name: name.value.into(),
         targets: upstream.targets.iter().map(|target| target.value.0).collect(),
+        tls: upstream.tls,
         balance: upstream.balance,
         health: upstream.health,
         timeouts: upstream.timeouts,

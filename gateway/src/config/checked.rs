@@ -17,7 +17,7 @@ pub(crate) use super::raw::limits::LimitKey;
 pub(crate) use super::raw::listeners::TlsVersion;
 pub(crate) use super::raw::routes::LogWhat;
 pub(crate) use super::raw::server::{ClientIp, Environment, Leniency, Log, LogLines, Server};
-pub(crate) use super::raw::upstreams::{Balance, Health, Retry, Timeouts};
+pub(crate) use super::raw::upstreams::{Balance, Health, Retry, Timeouts, UpstreamTls};
 pub(crate) use super::values::{HostPattern, PathPattern, Rate, Workers};
 
 /// One gateway.
@@ -44,6 +44,8 @@ impl Config {
                 files.extend(certificates.iter().flat_map(|pair| [&*pair.cert.value, &*pair.key.value]));
             }
         }
+        let authorities = self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()?.ca.as_ref());
+        files.extend(authorities.map(|ca| &*ca.value));
         for scheme in &self.schemes {
             let secret = match &scheme.kind {
                 SchemeKind::Jwt(Jwt { keys: JwtKeys::File(file), .. }) => {
@@ -93,6 +95,7 @@ pub(crate) struct CertificateFiles {
 pub(crate) struct Upstream {
     pub name: Arc<str>,
     pub targets: Vec<SocketAddr>,
+    pub tls: Option<UpstreamTls>,
     pub balance: Balance,
     pub health: Option<Health>,
     pub timeouts: Timeouts,

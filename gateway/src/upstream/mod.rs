@@ -10,3 +10,4 @@ pub(crate) mod peer;
 pub(crate) mod pool;
 mod retry_budget;
 mod select;
+pub(crate) mod trust;

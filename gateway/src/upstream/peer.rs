@@ -1,23 +1,42 @@
 //! Peer: an endpoint in Pingora's terms, and Pingora's errors in ours.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions};
+use pingora::utils::tls::{WrappedX509, parse_x509};
 use pingora::{Error, ErrorSource, ErrorType};
+use rustls_pki_types::CertificateDer;
 
 use crate::base::failure::Failure;
 use crate::config::checked::Timeouts;
+use crate::upstream::trust::Trust;
 
 /// A prepared peer, copied for each request.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerTemplate(HttpPeer);
 
+/// A number for a set of authorities, so that connections are pooled apart.
+fn group_of(authorities: &[CertificateDer<'static>]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    authorities.hash(&mut hasher);
+    hasher.finish()
+}
+
 impl PeerTemplate {
-    /// A plain HTTP/1.1 peer.
-    pub(crate) fn new(address: SocketAddr, timeouts: &Timeouts) -> Self {
+    /// An HTTP/1.1 peer, over TLS where `trust` says whom to believe.
+    pub(crate) fn new(address: SocketAddr, timeouts: &Timeouts, trust: Option<&Trust>) -> Self {
         // `SocketAddr` needs no name resolution, which in Pingora would block and panic.
-        let mut peer = HttpPeer::new(address, false, String::new());
+        let mut peer =
+            HttpPeer::new(address, trust.is_some(), trust.map(|trust| trust.name.clone()).unwrap_or_default());
+        if let Some(authorities) = trust.and_then(|trust| trust.authorities.as_ref()) {
+            // `Trust::load` has parsed each of them, so that this does not panic.
+            let known = authorities.iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509));
+            peer.options.ca = Some(known.collect());
+            // Connections that were verified against other authorities must not be used for these.
+            peer.group_key = group_of(authorities);
+        }
         let options: &mut PeerOptions = &mut peer.options;
         options.connection_timeout = Some(timeouts.connect.duration());
         options.total_connection_timeout = Some(timeouts.connect.duration());

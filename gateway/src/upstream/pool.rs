@@ -11,6 +11,7 @@ use super::health::HealthState;
 use super::peer::PeerTemplate;
 use super::retry_budget::RetryBudget;
 use super::select;
+use super::trust::Trust;
 use crate::base::telemetry::metrics::Metrics;
 use crate::config::checked::{Balance, Health, Upstream};
 
@@ -24,6 +25,8 @@ pub(crate) struct Pool {
     attempts_max: u32,
     budget: RetryBudget,
     retries: IntCounter,
+    /// Whom its servers must be, where they speak TLS.
+    trust: Option<Trust>,
     /// How long to suggest that clients wait when nobody is fit.
     retry_after: Duration,
 }
@@ -51,13 +54,13 @@ pub(crate) struct Ticket {
 
 impl Pool {
     /// Builds the pool; health checks are started apart from it.
-    pub(crate) fn new(upstream: &Upstream, metrics: &Metrics) -> Self {
+    pub(crate) fn new(upstream: &Upstream, trust: Option<Trust>, metrics: &Metrics) -> Self {
         let endpoint = |address: &SocketAddr| {
             let label: Arc<str> = address.to_string().into();
             let gauge = metrics.endpoint_healthy(&upstream.name, &label);
             Arc::new(Endpoint {
                 address: *address,
-                template: PeerTemplate::new(*address, &upstream.timeouts),
+                template: PeerTemplate::new(*address, &upstream.timeouts, trust.as_ref()),
                 health: HealthState::new(upstream.health.as_ref(), gauge),
                 in_flight: AtomicU32::new(0),
                 label,
@@ -71,8 +74,14 @@ impl Pool {
             attempts_max: u32::from(upstream.retry.attempts),
             budget: RetryBudget::new(upstream.retry.budget.percent()),
             retries: metrics.retries(&upstream.name),
+            trust,
             retry_after: upstream.health.as_ref().map_or(Duration::from_secs(1), recovery_time),
         }
+    }
+
+    /// Whom its servers must be, where they speak TLS.
+    pub(crate) fn trust(&self) -> Option<&Trust> {
+        self.trust.as_ref()
     }
 
     /// Goes on from what was known of the same servers under an earlier configuration.
@@ -177,7 +186,7 @@ mod tests {
              127.0.0.1:2, 127.0.0.1:3], balance: {balance}, health: {{ http: /, down_after: 1 }}, retry: {{ attempts: 3 }} }}\n"
         );
         let config = config::parse("test", &text).expect("a sound configuration");
-        Pool::new(&config.upstreams[0], &Metrics::new().expect("names are unique"))
+        Pool::new(&config.upstreams[0], None, &Metrics::new().expect("names are unique"))
     }
 
     fn ports(pool: &Pool, count: usize) -> Vec<u16> {

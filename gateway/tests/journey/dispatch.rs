@@ -3,17 +3,27 @@
 //! Upstreams that are stopped and started again listen on addresses of their own within 127.0.0.0/8, so that nobody
 //! else takes their port meanwhile. Read next: `shutdown.rs`.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::future::join_all;
+use http::Response;
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use testkit::wait::{PATIENCE, until, within};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use crate::harness::client::{self, Answer};
 use crate::harness::gateway::Gateway;
+use crate::harness::pki::Authority;
 use crate::harness::settings::{HEAD, HTTP, OPEN, PROBE_EVERY_MS, Pool, upstream};
 use crate::harness::upstream::{Echo, Fault, Faulty};
 
@@ -174,6 +184,61 @@ async fn an_answer_that_breaks_off_never_looks_complete() {
     let gateway = gateway(&Pool::of(&[faulty.address])).await;
     let answer = client::try_send(client::plain().get(gateway.url("/x"))).await;
     assert!(answer.as_ref().map_or(true, |answer| answer.status == 502), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_over_tls_must_show_the_right_certificate() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let folders = [0; 2].map(|_| tempfile::tempdir().expect("a temporary folder"));
+    let trusted = authority.write_certificate(folders[0].path());
+    let untrusted = stranger.write_certificate(folders[1].path());
+    let address = secure_upstream(authority.acceptor("api.test")).await;
+    for (name, ca, sound) in
+        [("api.test", &trusted, true), ("other.test", &trusted, false), ("api.test", &untrusted, false)]
+    {
+        let settings = |health: &str| {
+            format!(
+                "{HEAD}{HTTP}upstreams:\n  api: {{ targets: [\"{address}\"], tls: {{ name: {name}, ca: \"{ca}\" }}{health} \
+                 }}\n{OPEN}"
+            )
+        };
+        let checking = Gateway::plain(&settings(", health: { http: /health, every: 100ms, down_after: 1 }")).await;
+        let gauge =
+            format!("gateway_upstream_healthy{{endpoint=\"{address}\",upstream=\"api\"}} {}", u8::from(sound));
+        until(&format!("health checks judge {name} and {ca}"), PATIENCE, async || {
+            let metrics = String::from_utf8_lossy(&checking.admin("/metrics").await.body).into_owned();
+            metrics.contains(&gauge).then_some(())
+        })
+        .await;
+        // Requests judge for themselves: without checks, every target counts as fit.
+        let gateway = Gateway::plain(&settings("")).await;
+        let answer = client::send(client::plain().get(gateway.url("/x"))).await;
+        if sound {
+            assert_eq!(&answer.expect_status(200).body[..], b"over TLS");
+        } else {
+            answer.expect_problem(503, "upstream_unavailable");
+        }
+    }
+}
+
+/// An upstream that speaks TLS.
+async fn secure_upstream(acceptor: TlsAcceptor) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // A client that does not believe the certificate hangs up: that is what two of the cases are about.
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let answer = service_fn(async |_| {
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"over TLS"))))
+                });
+                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+            });
+        }
+    });
+    address
 }
 
 /// A gateway with one open route before this pool.

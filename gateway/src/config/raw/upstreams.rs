@@ -1,5 +1,7 @@
 //! Keys of `upstreams`: who answers, and how long to wait for them.
 
+use std::path::PathBuf;
+
 use common::settings::{At, Millis, Percent};
 use common::{choice, section};
 
@@ -20,6 +22,8 @@ section! {
     pub(crate) struct Upstream {
         /// Addresses of the servers.
         pub targets: Vec<At<Address>> => "list at least one IP:port",
+        /// Speak TLS to the servers. Without it, plain HTTP.
+        pub tls: Option<UpstreamTls> = "null",
         /// How the next one is chosen.
         pub balance: Balance = "round_robin",
         /// How it is found out who is fit. Without it every target counts as fit.
@@ -28,6 +32,16 @@ section! {
         pub timeouts: Timeouts = "{}",
         /// When to ask another server instead.
         pub retry: Retry = "{}",
+    }
+}
+
+section! {
+    /// TLS to the servers. Their certificates are always verified.
+    pub(crate) struct UpstreamTls {
+        /// Name that a server's certificate must be for; also sent as SNI.
+        pub name: At<String> => "name whose certificate is expected, such as name: api.internal",
+        /// PEM file with the authorities that are trusted; without it, those of the system.
+        pub ca: Option<At<PathBuf>> = "null",
     }
 }
 

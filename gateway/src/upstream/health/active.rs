@@ -1,23 +1,53 @@
 //! Active checks: one task an endpoint asks for a path at an interval.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use common::telemetry::with_causes;
+
+use crate::base::http_client;
 use crate::config::checked::Health;
 use crate::upstream::pool::{Endpoint, Pool};
+use crate::upstream::trust::Trust;
 
 /// Starts the checks of a pool. They end by themselves when the pool is gone.
 pub(crate) fn start(pool: &Arc<Pool>, health: &Health, client: &reqwest::Client) {
     for endpoint in pool.endpoints() {
+        let (client, origin) = match pool.trust() {
+            None => (Ok(client.clone()), format!("http://{}", endpoint.address)),
+            Some(trust) => (
+                verifying_client(trust, endpoint.address),
+                format!("https://{}:{}", trust.name, endpoint.address.port()),
+            ),
+        };
+        let client = match client {
+            Ok(client) => client,
+            Err(error) => {
+                let error = with_causes(&error);
+                tracing::error!(upstream = %pool.name, endpoint = %endpoint.label, error, "endpoint cannot be checked");
+                continue;
+            }
+        };
         let check = Check {
             pool: Arc::clone(&pool.name),
-            url: format!("http://{}{}", endpoint.address, health.http.value),
+            url: format!("{origin}{}", health.http.value),
             every: health.every.duration(),
             timeout: health.timeout.duration(),
-            client: client.clone(),
+            client,
         };
         tokio::spawn(check.run(Arc::downgrade(endpoint)));
     }
+}
+
+/// A client that finds the upstream's name at this address, and believes whom requests believe.
+fn verifying_client(trust: &Trust, address: SocketAddr) -> Result<reqwest::Client, reqwest::Error> {
+    let mut builder = http_client::builder().resolve(&trust.name, address);
+    if let Some(authorities) = &trust.authorities {
+        let known = authorities.iter().map(|der| reqwest::Certificate::from_der(der));
+        builder = builder.tls_certs_only(known.collect::<Result<Vec<_>, _>>()?);
+    }
+    builder.build()
 }
 
 struct Check {

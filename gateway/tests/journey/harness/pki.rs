@@ -4,9 +4,12 @@
 //! Promises: keys are P-256, nothing it signed is trusted outside the test. Read next: `tls.rs`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
-use rustls::RootCertStore;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use tokio_rustls::TlsAcceptor;
 
 /// The authority.
 pub struct Authority {
@@ -56,5 +59,23 @@ impl Authority {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).expect("our own certificate is sound");
         roots
+    }
+
+    /// Writes its own certificate to a folder, for a program that is to trust it.
+    pub fn write_certificate(&self, folder: &Path) -> String {
+        let file = folder.join("authority.crt");
+        std::fs::write(&file, self.certificate_pem()).expect("a temporary folder can be written");
+        file.display().to_string()
+    }
+
+    /// What a server shakes hands with, whose certificate is for one name.
+    pub fn acceptor(&self, name: &str) -> TlsAcceptor {
+        testkit::install_crypto();
+        let key = KeyPair::generate().expect("a P-256 key");
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("a DNS name");
+        let certificate = params.signed_by(&key, &self.issuer).expect("the authority signs");
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.into()], key);
+        TlsAcceptor::from(Arc::new(config.expect("a key that fits its certificate")))
     }
 }
