@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::clock::{Clock as _, SystemClock};
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, LOCATION, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -358,10 +358,16 @@ async fn refuse(session: &mut Session, context: &mut Context, refusal: &Refusal)
         path: &path,
         route: context.route.as_ref().map(|route| &*route.id),
     };
-    let reply = reply::reply(refusal, about);
+    let reply = if is_grpc(session) { reply::grpc_reply(refusal, about) } else { reply::reply(refusal, about) };
     let mut header = head_of_reply(&reply)?;
     egress::limits::tell(context.route.as_ref(), &context.spent, &mut Fields(&mut header));
     write(session, header, reply.body).await.map_err(Error::into_down)
+}
+
+/// Whether the client speaks gRPC, to which an HTTP status means nothing.
+fn is_grpc(session: &Session) -> bool {
+    let kind = session.req_header().headers.get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Sends a plain client to the same URL with `https`. 308 keeps method and body (RFC 9110 §15.4.9).

@@ -18,6 +18,8 @@ use super::refusal::{Advice, Challenge, Refusal};
 /// The name under which this proxy speaks in `Proxy-Status`.
 pub(crate) const PROXY_NAME: &str = "capibara6";
 pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// An answer, ready to be written.
@@ -52,6 +54,42 @@ pub(crate) fn reply(refusal: &Refusal, about: About<'_>) -> Reply {
     push(&mut headers, PROXY_STATUS, &proxy_status(refusal, about.route));
     advise(&mut headers, refusal);
     Reply { status: refusal.code.status(), headers, body: Bytes::from(body) }
+}
+
+/// The answer to a refused gRPC call: its status is a header, and there is no body ("Trailers-Only" in gRPC over HTTP/2).
+/// The code stands in the message, where a client of any language can read it.
+pub(crate) fn grpc_reply(refusal: &Refusal, about: About<'_>) -> Reply {
+    let mut headers = Vec::with_capacity(6);
+    headers.push((CONTENT_TYPE, HeaderValue::from_static("application/grpc")));
+    headers.push((GRPC_STATUS, HeaderValue::from(grpc_status(refusal.code))));
+    // ASCII without percent signs, so that the message needs none of gRPC's percent codes.
+    push(&mut headers, GRPC_MESSAGE, &format!("{}: {}", refusal.code.name(), refusal.code.title()));
+    push(&mut headers, X_REQUEST_ID, about.request_id);
+    push(&mut headers, PROXY_STATUS, &proxy_status(refusal, about.route));
+    advise(&mut headers, refusal);
+    Reply { status: 200, headers, body: Bytes::new() }
+}
+
+/// The gRPC status that says the same (<https://grpc.io/docs/guides/status-codes/>).
+fn grpc_status(code: Code) -> u16 {
+    const INVALID_ARGUMENT: u16 = 3;
+    const DEADLINE_EXCEEDED: u16 = 4;
+    const PERMISSION_DENIED: u16 = 7;
+    const RESOURCE_EXHAUSTED: u16 = 8;
+    const UNIMPLEMENTED: u16 = 12;
+    const INTERNAL: u16 = 13;
+    const UNAVAILABLE: u16 = 14;
+    const UNAUTHENTICATED: u16 = 16;
+    match code.status() {
+        401 => UNAUTHENTICATED,
+        403 => PERMISSION_DENIED,
+        404 | 405 => UNIMPLEMENTED,
+        408 | 504 => DEADLINE_EXCEEDED,
+        413 | 414 | 429 | 431 => RESOURCE_EXHAUSTED,
+        500 => INTERNAL,
+        502 | 503 => UNAVAILABLE,
+        _ => INVALID_ARGUMENT,
+    }
 }
 
 fn advise(headers: &mut Vec<(HeaderName, HeaderValue)>, refusal: &Refusal) {

@@ -16,6 +16,7 @@ use super::checked::{
 use super::raw::auth::{self, TokenAlgorithm};
 use super::raw::limits::LimitKey;
 use super::raw::server::Server;
+use super::raw::upstreams::Protocol;
 use super::raw::{self, listeners, routes};
 use super::values::{Address, HostPattern, PathPattern, RouteAuth};
 
@@ -57,6 +58,8 @@ struct Names {
     upstreams: HashMap<String, usize>,
     schemes: HashMap<String, usize>,
     limits: HashMap<String, usize>,
+    /// Upstreams that speak HTTP/2.
+    http2_upstreams: Vec<String>,
     /// Schemes whose credential is the one in `Authorization`.
     bearer_schemes: Vec<String>,
 }
@@ -70,6 +73,13 @@ impl Names {
             upstreams: positions(&file.upstreams),
             schemes: positions(&file.auth),
             limits: positions(&file.limits),
+            http2_upstreams: file
+                .upstreams
+                .items
+                .iter()
+                .filter(|(_, upstream)| upstream.protocol == Protocol::Http2)
+                .map(|(name, _)| name.value.clone())
+                .collect(),
             bearer_schemes: file
                 .auth
                 .items
@@ -212,6 +222,7 @@ fn check_upstream(
     Some(Upstream {
         name: name.value.into(),
         targets: upstream.targets.iter().map(|target| target.value.0).collect(),
+        protocol: upstream.protocol,
         tls: upstream.tls,
         balance: upstream.balance,
         health: upstream.health,
@@ -361,6 +372,9 @@ fn check_route(route: routes::Route, names: &Names, limits: &[Limit], decoder: &
         decoder.mistake_at(&route.id, "a public route (auth: none) cannot require permissions: nobody has any there");
     }
     let upstream = resolve(&route.to, "upstream", &names.upstreams, decoder);
+    if route.websocket && names.http2_upstreams.contains(&route.to.value) {
+        decoder.mistake_at(&route.to, "speaks HTTP/2, and a WebSocket needs an upstream that speaks HTTP/1.1");
+    }
     let mut route_limits = Vec::with_capacity(route.limits.len());
     for limit in &route.limits {
         let position = resolve(limit, "limit", &names.limits, decoder);

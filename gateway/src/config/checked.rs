@@ -17,7 +17,7 @@ pub(crate) use super::raw::limits::LimitKey;
 pub(crate) use super::raw::listeners::TlsVersion;
 pub(crate) use super::raw::routes::LogWhat;
 pub(crate) use super::raw::server::{ClientIp, Environment, Leniency, Log, LogLines, Server};
-pub(crate) use super::raw::upstreams::{Balance, Health, Retry, Timeouts, UpstreamTls};
+pub(crate) use super::raw::upstreams::{Balance, Health, Protocol, Retry, Timeouts, UpstreamTls};
 pub(crate) use super::values::{HostPattern, PathPattern, Rate, Workers};
 
 /// One gateway.
@@ -95,6 +95,7 @@ pub(crate) struct CertificateFiles {
 pub(crate) struct Upstream {
     pub name: Arc<str>,
     pub targets: Vec<SocketAddr>,
+    pub protocol: Protocol,
     pub tls: Option<UpstreamTls>,
     pub balance: Balance,
     pub health: Option<Health>,

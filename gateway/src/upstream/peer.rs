@@ -10,8 +10,14 @@ use pingora::{Error, ErrorSource, ErrorType};
 use rustls_pki_types::CertificateDer;
 
 use crate::base::failure::Failure;
-use crate::config::checked::Timeouts;
+use crate::config::checked::{Protocol, Upstream};
 use crate::upstream::trust::Trust;
+
+/// Requests at a time on one HTTP/2 connection to a server; servers usually allow a hundred.
+const STREAMS_MAX: usize = 100;
+
+/// How often an HTTP/2 connection is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A prepared peer, copied for each request.
 #[derive(Clone, Debug)]
@@ -25,8 +31,9 @@ fn group_of(authorities: &[CertificateDer<'static>]) -> u64 {
 }
 
 impl PeerTemplate {
-    /// An HTTP/1.1 peer, over TLS where `trust` says whom to believe.
-    pub(crate) fn new(address: SocketAddr, timeouts: &Timeouts, trust: Option<&Trust>) -> Self {
+    /// A peer at this address, over TLS where `trust` says whom to believe.
+    pub(crate) fn new(address: SocketAddr, upstream: &Upstream, trust: Option<&Trust>) -> Self {
+        let timeouts = &upstream.timeouts;
         // `SocketAddr` needs no name resolution, which in Pingora would block and panic.
         let mut peer =
             HttpPeer::new(address, trust.is_some(), trust.map(|trust| trust.name.clone()).unwrap_or_default());
@@ -43,6 +50,11 @@ impl PeerTemplate {
         options.read_timeout = Some(timeouts.first_byte.duration());
         options.write_timeout = Some(timeouts.first_byte.duration());
         options.idle_timeout = Some(timeouts.idle.duration());
+        if upstream.protocol == Protocol::Http2 {
+            options.set_http_version(2, 2);
+            options.max_h2_streams = STREAMS_MAX;
+            options.h2_ping_interval = Some(PING_INTERVAL);
+        }
         // An upgraded connection is no place for the deadlines of a request; `websocket_peer` is for those that may be.
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         Self(peer)

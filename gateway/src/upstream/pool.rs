@@ -13,7 +13,7 @@ use super::retry_budget::RetryBudget;
 use super::select;
 use super::trust::Trust;
 use crate::base::telemetry::metrics::Metrics;
-use crate::config::checked::{Balance, Health, Upstream};
+use crate::config::checked::{Balance, Health, Protocol, Upstream};
 
 /// The servers behind one name.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(crate) struct Pool {
     attempts_max: u32,
     budget: RetryBudget,
     retries: IntCounter,
+    pub protocol: Protocol,
     /// Whom its servers must be, where they speak TLS.
     trust: Option<Trust>,
     /// How long to suggest that clients wait when nobody is fit.
@@ -60,7 +61,7 @@ impl Pool {
             let gauge = metrics.endpoint_healthy(&upstream.name, &label);
             Arc::new(Endpoint {
                 address: *address,
-                template: PeerTemplate::new(*address, &upstream.timeouts, trust.as_ref()),
+                template: PeerTemplate::new(*address, upstream, trust.as_ref()),
                 health: HealthState::new(upstream.health.as_ref(), gauge),
                 in_flight: AtomicU32::new(0),
                 label,
@@ -74,6 +75,7 @@ impl Pool {
             attempts_max: u32::from(upstream.retry.attempts),
             budget: RetryBudget::new(upstream.retry.budget.percent()),
             retries: metrics.retries(&upstream.name),
+            protocol: upstream.protocol,
             trust,
             retry_after: upstream.health.as_ref().map_or(Duration::from_secs(1), recovery_time),
         }

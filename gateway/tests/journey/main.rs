@@ -15,6 +15,7 @@ mod config;
 mod dispatch;
 mod egress;
 mod forgery;
+mod grpc;
 mod harness;
 mod identity;
 mod listen;

@@ -17,11 +17,23 @@ choice! {
     }
 }
 
+choice! {
+    /// What is spoken to the servers.
+    pub(crate) enum Protocol {
+        /// HTTP/1.1.
+        Http1 = "http1",
+        /// HTTP/2: by ALPN over TLS, from the first byte without. What gRPC needs.
+        Http2 = "http2",
+    }
+}
+
 section! {
     /// A set of servers that give the same answers.
     pub(crate) struct Upstream {
         /// Addresses of the servers.
         pub targets: Vec<At<Address>> => "list at least one IP:port",
+        /// What is spoken to the servers.
+        pub protocol: Protocol = "http1",
         /// Speak TLS to the servers. Without it, plain HTTP.
         pub tls: Option<UpstreamTls> = "null",
         /// How the next one is chosen.

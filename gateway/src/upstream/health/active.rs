@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::telemetry::with_causes;
 
 use crate::base::http_client;
-use crate::config::checked::Health;
+use crate::config::checked::{Health, Protocol};
 use crate::upstream::pool::{Endpoint, Pool};
 use crate::upstream::trust::Trust;
 
@@ -15,7 +15,11 @@ use crate::upstream::trust::Trust;
 pub(crate) fn start(pool: &Arc<Pool>, health: &Health, client: &reqwest::Client) {
     for endpoint in pool.endpoints() {
         let (client, origin) = match pool.trust() {
-            None => (Ok(client.clone()), format!("http://{}", endpoint.address)),
+            None if pool.protocol == Protocol::Http1 => (Ok(client.clone()), format!("http://{}", endpoint.address)),
+            None => {
+                let client = http_client::builder().http2_prior_knowledge().build();
+                (client, format!("http://{}", endpoint.address))
+            }
             Some(trust) => (
                 verifying_client(trust, endpoint.address),
                 format!("https://{}:{}", trust.name, endpoint.address.port()),

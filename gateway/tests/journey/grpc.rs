@@ -1,0 +1,153 @@
+//! gRPC: calls with trailers through TLS, and refusals in its own terms.
+//!
+//! The calls are made as HTTP/2 requests by hand: what matters here is what a proxy does to them, not protocol buffers.
+//! Read next: `egress.rs`.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use testkit::wait::{PATIENCE, within};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use crate::harness::gateway::Gateway;
+use crate::harness::pki::Authority;
+use crate::harness::settings::{HEAD, listeners};
+use crate::harness::tls::{self, H2};
+
+/// A message frame: not compressed, four bytes.
+const MESSAGE: &[u8] = b"\0\0\0\0\x04ping";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unary_call_brings_its_trailers_back() {
+    let (gateway, authority) = gateway("auth: none").await;
+    let mut client = client(&gateway, &authority).await;
+    let answer =
+        within("an answer", PATIENCE, client.send_request(call(Full::new(Bytes::from_static(MESSAGE))))).await;
+    let answer = answer.expect("the call is answered");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-type"], "application/grpc");
+    let body = within("its end", PATIENCE, answer.into_body().collect()).await.expect("a whole answer");
+    assert_eq!(body.trailers().expect("trailers")["grpc-status"], "0");
+    assert_eq!(&body.to_bytes()[..], MESSAGE);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bidirectional_stream_passes_message_by_message() {
+    let (gateway, authority) = gateway("auth: none").await;
+    let mut client = client(&gateway, &authority).await;
+    let (sender, receiver) = mpsc::channel::<Bytes>(1);
+    let body = Messages(receiver);
+    let answer = within("the head of the answer", PATIENCE, client.send_request(call(body))).await;
+    let mut answer = answer.expect("the call is answered before it is complete").into_body();
+    for _ in 0..5 {
+        sender.send(Bytes::from_static(MESSAGE)).await.expect("the request is open");
+        // The echo of this message, before the next one is sent.
+        let frame = within("the echo", PATIENCE, answer.frame()).await.expect("a frame").expect("the stream is open");
+        assert_eq!(frame.into_data().ok().as_deref(), Some(MESSAGE));
+    }
+    drop(sender);
+    let rest = within("its end", PATIENCE, answer.collect()).await.expect("a whole answer");
+    assert_eq!(rest.trailers().expect("trailers")["grpc-status"], "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_is_a_grpc_status() {
+    let (gateway, authority) = gateway("auth: [tokens]").await;
+    let mut client = client(&gateway, &authority).await;
+    let answer =
+        within("an answer", PATIENCE, client.send_request(call(Full::new(Bytes::from_static(MESSAGE))))).await;
+    let answer = answer.expect("the call is answered");
+    assert_eq!(answer.status(), 200, "to gRPC, an HTTP status says nothing");
+    assert_eq!(answer.headers()["content-type"], "application/grpc");
+    assert_eq!(answer.headers()["grpc-status"], "16", "UNAUTHENTICATED");
+    assert!(answer.headers()["grpc-message"].to_str().is_ok_and(|text| text.starts_with("token_missing")));
+    let line = gateway.access_log("the refused call", |line| line["code"] == "token_missing").await;
+    assert_eq!(line["outcome"], "refused");
+}
+
+/// A gateway before an upstream that speaks HTTP/2 without TLS, as gRPC servers in a cluster do.
+async fn gateway(auth: &str) -> (Gateway, Authority) {
+    let (authority, upstream) = (Authority::new(), echo().await);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let listeners = listeners(&[authority.issue(folder.path(), "gateway.test")], "1.2");
+    let settings = format!(
+        "{HEAD}{listeners}upstreams:\n  api: {{ targets: [\"{upstream}\"], protocol: http2, \
+         health: {{ http: /health, every: 1s }} }}\n\
+         auth:\n  tokens: {{ jwt: {{ issuer: i, audience: a, jwks: {{ urls: [\"http://127.0.0.1:1/\"] }} }} }}\n\
+         routes:\n  - {{ id: all, path: /*, {auth}, to: api }}\n"
+    );
+    (Gateway::start(&settings, &["https"]).await, authority)
+}
+
+async fn client<B>(gateway: &Gateway, authority: &Authority) -> http2::SendRequest<B>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
+    let stream = tls::connect(gateway.address("https"), "gateway.test", authority, &H2).await;
+    let io = TokioIo::new(stream.expect("a TLS connection"));
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.expect("an HTTP/2 connection");
+    // How the connection ends shows in the calls on it.
+    tokio::spawn(async move { drop(connection.await) });
+    sender
+}
+
+fn call<B>(body: B) -> Request<B> {
+    Request::post("https://gateway.test/echo.Echo/Say")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(body)
+        .expect("a request")
+}
+
+/// Messages as the test sends them.
+struct Messages(mpsc::Receiver<Bytes>);
+
+impl Body for Messages {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|message| message.map(|message| Ok(Frame::data(message))))
+    }
+}
+
+/// An upstream that sends each piece of a call back at once, and ends with `grpc-status: 0` in the trailers.
+async fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let io = TokioIo::new(stream);
+                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                // A gateway that closes its connection is an everyday event for an upstream.
+                let _ = server.serve_connection(io, service_fn(say)).await;
+            });
+        }
+    });
+    address
+}
+
+async fn say(
+    request: Request<Incoming>,
+) -> Result<Response<impl Body<Data = Bytes, Error = hyper::Error>>, Infallible> {
+    assert!(request.uri().path() == "/health" || request.headers()["te"] == "trailers", "gRPC servers insist on it");
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let end = futures::stream::once(async move { Ok(Frame::trailers(trailers)) });
+    let body = request.into_body().into_data_stream();
+    let frames = futures::StreamExt::map(body, |piece| piece.map(Frame::data));
+    let body = StreamBody::new(futures::StreamExt::chain(frames, end));
+    let answer = Response::builder().header("content-type", "application/grpc").body(body);
+    Ok(answer.expect("an answer"))
+}
