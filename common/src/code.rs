@@ -128,6 +128,8 @@ codes! {
     KeySetUnavailable = "key_set_unavailable", 503, "Tokens cannot be checked now";
     /// The source of API keys does not answer, so the key cannot be checked.
     KeySourceUnavailable = "key_source_unavailable", 503, "API keys cannot be checked now";
+    /// The store of a limit that all gateways share is away, and the limit is set to deny then. Come back in a moment.
+    LimitStoreUnavailable = "limit_store_unavailable", 503, "A limit cannot be checked now";
     /// The server is at a limit of its own (connections, queue, hashing).
     Overloaded = "overloaded", 503, "The server is at its limit";
     /// A part that the answer needs, such as the database, is away.

@@ -14,6 +14,9 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 /// A name, not an address: who runs the gateway decides where `docs/errors.md` is published (RFC 9457 §3.1.1).
 const TYPE_BASE: &str = "urn:capibara6:error:";
 
+/// The registered kind for whoever has used up a limit (draft-ietf-httpapi-ratelimit-headers-10 §5).
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
 /// A problem, ready to be written as JSON.
 #[derive(Clone, Debug, Serialize)]
 pub struct Problem<'a> {
@@ -33,6 +36,9 @@ pub struct Problem<'a> {
     route: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<&'a str>,
+    /// The limits that are used up, beside the registered kind.
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
+    violated_policies: Option<[&'a str; 1]>,
 }
 
 impl<'a> Problem<'a> {
@@ -40,7 +46,10 @@ impl<'a> Problem<'a> {
     #[must_use]
     pub fn new(code: Code) -> Self {
         Self {
-            kind: format!("{TYPE_BASE}{}", code.name()),
+            kind: match code {
+                Code::RateLimited => QUOTA_EXCEEDED.to_owned(),
+                _ => format!("{TYPE_BASE}{}", code.name()),
+            },
             title: code.title(),
             status: code.status(),
             detail: "",
@@ -49,6 +58,7 @@ impl<'a> Problem<'a> {
             request_id: "",
             route: None,
             policy: None,
+            violated_policies: None,
         }
     }
 
@@ -84,6 +94,9 @@ impl<'a> Problem<'a> {
     #[must_use]
     pub fn policy(mut self, policy: Option<&'a str>) -> Self {
         self.policy = policy;
+        if self.kind == QUOTA_EXCEEDED {
+            self.violated_policies = policy.map(|policy| [policy]);
+        }
         self
     }
 

@@ -22,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, Admin};
+use crate::base::flood::FloodGuard;
 use crate::base::http_client;
 use crate::base::telemetry::access_log::AccessLog;
 use crate::base::telemetry::metrics::Metrics;
@@ -162,8 +163,10 @@ async fn serve(path: &Path, config: Config, metrics: &Arc<Metrics>, log: AccessL
     let admin = first.config.admin.map(bind_admin).transpose()?;
     let (drain, draining) = watch::channel(false);
     let limits = door_limits(&first.config.server);
-    let door = Arc::new(Door::new(limits, Arc::clone(&snapshot), draining.clone(), Arc::clone(metrics)));
-    let listeners = Listeners::new(Arc::clone(&door), new_proxy(&first, &snapshot, log));
+    let flood = Arc::new(FloodGuard::new());
+    let door = Door::new(limits, Arc::clone(&snapshot), draining.clone(), Arc::clone(&flood), Arc::clone(metrics));
+    let door = Arc::new(door);
+    let listeners = Listeners::new(Arc::clone(&door), new_proxy(&first, &snapshot, log, flood));
     let mut reloader = Reloader::new(path.to_owned(), Arc::clone(metrics), client, Arc::clone(&snapshot), listeners);
     reloader.start().map_err(start_error)?;
     drop(first);
@@ -235,10 +238,15 @@ impl Signals {
 }
 
 /// Makes proxies for listeners: one that serves, and one for each port that is redirected to.
-fn new_proxy(first: &Snapshot, snapshot: &Arc<ArcSwap<Snapshot>>, log: AccessLog) -> NewApp<HttpProxy<Gateway>> {
+fn new_proxy(
+    first: &Snapshot,
+    snapshot: &Arc<ArcSwap<Snapshot>>,
+    log: AccessLog,
+    flood: Arc<FloodGuard>,
+) -> NewApp<HttpProxy<Gateway>> {
     let (server, snapshot) = (first.config.server.clone(), Arc::clone(snapshot));
     Box::new(move |redirect_port| {
-        let gateway = Gateway::new(Arc::clone(&snapshot), log.clone(), redirect_port);
+        let gateway = Gateway::new(Arc::clone(&snapshot), log.clone(), Arc::clone(&flood), redirect_port);
         Arc::new(proxy(&server, gateway))
     })
 }

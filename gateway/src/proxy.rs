@@ -5,13 +5,14 @@
 //! Read next: `stages/mod.rs`.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::clock::{Clock as _, SystemClock};
+use common::code::Code;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -22,9 +23,10 @@ use pingora::{Error, ErrorType, OrErr as _, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::base::failure::Failure;
+use crate::base::flood::FloodGuard;
 use crate::base::head::Head;
 use crate::base::head_clock::HeadClock;
-use crate::base::refusal::Refusal;
+use crate::base::refusal::{Advice, Refusal};
 use crate::base::reply::{self, About, Reply};
 use crate::base::telemetry::access_log::AccessLog;
 use crate::route::host;
@@ -34,7 +36,7 @@ use crate::stages::dispatch::forward::HeaderSink;
 use crate::stages::dispatch::retry::Progress;
 use crate::stages::finish::report::Ending;
 use crate::stages::verdict::Verdict;
-use crate::stages::{self, dispatch, egress, finish};
+use crate::stages::{self, budget, dispatch, egress, finish};
 use crate::upstream::peer::failure_of;
 
 /// How long, and how much, to read of what is left of a request's body after it was refused, so that the connection can be
@@ -42,10 +44,14 @@ use crate::upstream::peer::failure_of;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const DRAIN_BYTES_MAX: u64 = 256 * 1024;
 
+/// The name of the flood guard where limits are named.
+static FLOOD_GUARD: LazyLock<Arc<str>> = LazyLock::new(|| "flood_guard".into());
+
 /// What Pingora calls.
 pub(crate) struct Gateway {
     snapshot: Arc<ArcSwap<Snapshot>>,
     log: AccessLog,
+    flood: Arc<FloodGuard>,
     /// Set on listeners that send everybody to `https` on this port.
     redirect_port: Option<u16>,
 }
@@ -57,8 +63,13 @@ pub(crate) struct Journey {
 }
 
 impl Gateway {
-    pub(crate) fn new(snapshot: Arc<ArcSwap<Snapshot>>, log: AccessLog, redirect_port: Option<u16>) -> Self {
-        Self { snapshot, log, redirect_port }
+    pub(crate) fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        log: AccessLog,
+        flood: Arc<FloodGuard>,
+        redirect_port: Option<u16>,
+    ) -> Self {
+        Self { snapshot, log, flood, redirect_port }
     }
 }
 
@@ -75,6 +86,10 @@ impl ProxyHttp for Gateway {
             clock.head_read();
         }
         let settings = &journey.snapshot.connection;
+        if floods(&self.flood, session, &journey.snapshot) {
+            let refusal = Refusal::new(Code::RateLimited).policy(&FLOOD_GUARD);
+            return Err(stop(&mut journey.context, refusal.advice(Advice::RetryAfter(Duration::from_secs(1)))));
+        }
         // Without the question, this would keep a connection alive that was told to close.
         if session.get_keepalive().is_some() {
             session.set_keepalive(Some(settings.keepalive_seconds));
@@ -198,6 +213,9 @@ impl ProxyHttp for Gateway {
         let unwanted = egress::headers::unwanted(&answer.headers, switching);
         let context = &journey.context;
         egress::headers::rewrite(&unwanted, &context.request_id, &mut Fields(answer));
+        if !answer.status.is_informational() || switching {
+            budget::settle::settle(&answer.headers, context);
+        }
         egress::limits::tell(context.route.as_ref(), &context.spent, &mut Fields(answer));
         Ok(())
     }
@@ -260,6 +278,15 @@ impl ProxyHttp for Gateway {
     fn suppress_error_log(&self, _session: &Session, _journey: &Journey, _error: &Error) -> bool {
         true
     }
+}
+
+/// Whether this request is one too many of its address. Trusted proxies bring those of others, and are not counted.
+fn floods(guard: &FloodGuard, session: &Session, snapshot: &Snapshot) -> bool {
+    let peer = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical());
+    let addresses = &snapshot.plan.addresses;
+    peer.is_some_and(|peer| {
+        !addresses.trust(peer) && guard.request(addresses.network(peer), snapshot.connection.flood)
+    })
 }
 
 /// The clock that was put beside the connection.
@@ -385,7 +412,7 @@ async fn redirect(session: &mut Session, context: &mut Context, port: u16) -> Re
             write(session, head_of_reply(&reply)?, reply.body).await.map_err(Error::into_down)?;
         }
         None => {
-            let refusal = Refusal::new(common::code::Code::RequestMalformed).detail("the request names no host");
+            let refusal = Refusal::new(Code::RequestMalformed).detail("the request names no host");
             refuse(session, context, &refusal).await?;
         }
     }

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use common::settings::{At, Mistake};
 
-use crate::base::limiter::{LocalLimiter, Quota};
+use crate::base::flood::FloodLimits;
+use crate::base::limiter::{CalendarMeter, ConcurrencyMeter, Rate, RateMeter, Stocks};
 use crate::base::telemetry::metrics::Metrics;
 use crate::config::Config;
-use crate::config::checked::{self, Introspection, JwtKeys, Leniency, LimitKey, SchemeKind, Server};
+use crate::config::checked::{self, Introspection, JwtKeys, Leniency, LimitHeader, Measure, SchemeKind, Server};
 use crate::route::path::Parameters;
 use crate::route::table::{Selector, Table};
 use crate::stages::admission::address::Addresses;
@@ -23,7 +24,9 @@ use crate::stages::auth::authenticate::{Scheme, Verifier};
 use crate::stages::auth::jwks::{self, Key, KeyStore};
 use crate::stages::auth::jwt::JwtVerifier;
 use crate::stages::egress;
-use crate::stages::plan::{Limit, Plan, Route};
+use crate::stages::limit::{Limit, Meter, Shared};
+use crate::stages::plan::{LimitHeaders, Plan, Route};
+use crate::store::{self, Blueprint, Store};
 use crate::upstream::health::active;
 use crate::upstream::pool::Pool;
 use crate::upstream::trust::Trust;
@@ -38,6 +41,7 @@ pub(crate) struct Snapshot {
     pools: Vec<Arc<Pool>>,
     schemes: Vec<Arc<Scheme>>,
     limits: Vec<Arc<Limit>>,
+    store: Option<Arc<Store>>,
     client: reqwest::Client,
 }
 
@@ -47,6 +51,7 @@ pub(crate) struct ConnectionSettings {
     pub keepalive_seconds: u64,
     pub body_timeout: Duration,
     pub write_timeout: Duration,
+    pub flood: FloodLimits,
 }
 
 /// Building, with what is wrong gathered on the way.
@@ -70,14 +75,15 @@ impl Snapshot {
     ) -> Result<Self, Vec<Mistake>> {
         let mut builder = Builder { metrics, client, previous, mistakes: Vec::new() };
         let pools: Vec<_> = config.upstreams.iter().filter_map(|upstream| builder.pool(upstream)).collect();
-        let limits: Vec<_> = config.limits.iter().map(|limit| builder.limit(limit)).collect();
+        let store = config.redis.as_ref().and_then(|redis| builder.store(redis));
+        let limits: Vec<_> = config.limits.iter().map(|limit| builder.limit(limit, store.as_ref())).collect();
         let schemes: Vec<_> = config.schemes.iter().filter_map(|scheme| builder.scheme(scheme)).collect();
         if !builder.mistakes.is_empty() {
             return Err(builder.mistakes);
         }
         let routes = config.routes.iter().map(|route| {
             let selector = Selector { host: route.host.as_ref(), path: &route.path, methods: &route.methods };
-            (selector, Arc::new(route_of(route, &config.limits, &schemes, &limits, &pools, metrics)))
+            (selector, Arc::new(route_of(route, &config, &schemes, &limits, &pools, metrics)))
         });
         Ok(Self {
             plan: Plan {
@@ -94,11 +100,16 @@ impl Snapshot {
                 keepalive_seconds: config.server.keepalive.duration().as_secs().max(1),
                 body_timeout: config.server.body_timeout.duration(),
                 write_timeout: config.server.write_timeout.duration(),
+                flood: FloodLimits {
+                    connections_per_second: config.server.flood_guard.connections_per_second,
+                    requests_per_second: config.server.flood_guard.requests_per_second,
+                },
             },
             config,
             pools,
             schemes,
             limits,
+            store,
             client: client.clone(),
         })
     }
@@ -110,6 +121,9 @@ impl Snapshot {
             if let (Some(health), false) = (&upstream.health, runs) {
                 active::start(pool, health, &self.client);
             }
+        }
+        if let Some(store) = &self.store {
+            store::keep(store);
         }
         for scheme in &self.schemes {
             let runs =
@@ -164,13 +178,42 @@ impl Builder<'_> {
         Some(Arc::new(pool))
     }
 
+    /// The store that gateways share: the same one when it is reached in the same way.
+    fn store(&mut self, redis: &checked::Redis) -> Option<Arc<Store>> {
+        let password = match &redis.password {
+            None => None,
+            Some(reference) => {
+                Some(self.noted(reference, reference.value.resolve().map_err(|error| error.to_string()))?)
+            }
+        };
+        let authorities = match &redis.ca {
+            None => None,
+            Some(file) => {
+                let read = std::fs::read(&file.value).map_err(|error| format!("{}: {error}", file.value.display()));
+                Some(self.noted(file, read)?)
+            }
+        };
+        let blueprint = Blueprint::new(redis, password, authorities);
+        if let Some(file) = &redis.ca {
+            self.noted(file, blueprint.check().map_err(|error| format!("{}: {error}", file.value.display())))?;
+        }
+        let known = self.previous.and_then(|previous| previous.store.as_ref());
+        if let Some(known) = known.filter(|known| known.is_like(redis, &blueprint)) {
+            return Some(Arc::clone(known));
+        }
+        Some(Arc::new(Store::new(redis.clone(), blueprint, self.metrics.store.clone())))
+    }
+
     /// A limit, with what was spent when it is the same as before: a reload is no way round it.
-    fn limit(&self, limit: &checked::Limit) -> Arc<Limit> {
+    fn limit(&self, limit: &checked::Limit, store: Option<&Arc<Store>>) -> Arc<Limit> {
         let known = self.previous.and_then(|previous| {
             let position = previous.config.limits.iter().position(|known| known == limit)?;
             previous.limits.get(position)
         });
-        known.map_or_else(|| Arc::new(limit_of(limit)), Arc::clone)
+        let same_store = |known: &&Arc<Limit>| {
+            known.shared.as_ref().is_none_or(|shared| store.is_some_and(|store| Arc::ptr_eq(store, &shared.store)))
+        };
+        known.filter(same_store).map_or_else(|| Arc::new(limit_of(limit, store)), Arc::clone)
     }
 
     /// A scheme: the same one when nothing changed and everything it works with comes over the network. What comes from a
@@ -254,31 +297,53 @@ fn head_limits(server: &Server) -> HeadLimits {
     }
 }
 
-fn limit_of(limit: &checked::Limit) -> Limit {
-    let quota = Quota::new(limit.rate.count, limit.rate.period, limit.burst);
-    Limit { name: Arc::clone(&limit.name), by: limit.by, limiter: LocalLimiter::new(quota, limit.keys_max) }
+fn limit_of(limit: &checked::Limit, store: Option<&Arc<Store>>) -> Limit {
+    let shared = limit.shared.zip(store).map(|(shared, store)| Shared {
+        store: Arc::clone(store),
+        down: shared.store_down,
+        batch: (shared.batch > 1).then(|| (shared.batch.into(), Stocks::new(limit.keys_max))),
+    });
+    let meter = match limit.measure {
+        Measure::Rate { rate, burst } => {
+            let rate = Rate::new(rate.count, rate.period, burst);
+            let rate = if shared.is_some() { rate.in_microseconds() } else { rate };
+            Meter::Rate(RateMeter::new(rate, limit.keys_max))
+        }
+        Measure::Quota(quota) => {
+            Meter::Calendar(CalendarMeter::new(quota.calendar, quota.count.into(), limit.keys_max))
+        }
+        Measure::Concurrent(places) => Meter::Concurrency(Arc::new(ConcurrencyMeter::new(places, limit.keys_max))),
+    };
+    Limit {
+        name: Arc::clone(&limit.name),
+        by: limit.by.clone(),
+        meter,
+        cost: u64::from(limit.cost).max(1),
+        cost_from: limit.cost_from.clone(),
+        shared,
+        shadow: limit.shadow,
+    }
 }
 
 fn route_of(
     route: &checked::Route,
-    settings: &[checked::Limit],
+    config: &Config,
     schemes: &[Arc<Scheme>],
     limits: &[Arc<Limit>],
     pools: &[Arc<Pool>],
     metrics: &Metrics,
 ) -> Route {
     // Positions were resolved when the configuration was checked, so each of them is there.
-    let named = |by_address: bool| -> Box<[Arc<Limit>]> {
-        let chosen = route.limits.iter().map(|position| &limits[*position]);
-        chosen.filter(|limit| (limit.by == LimitKey::ClientIp) == by_address).cloned().collect()
-    };
+    let own_limits = || route.limits.iter().map(|position| Arc::clone(&limits[*position]));
+    let told = |header| config.server.limit_headers.contains(&header);
     Route {
         id: Arc::clone(&route.id),
         schemes: route.schemes.iter().map(|position| Arc::clone(&schemes[*position])).collect(),
         require: route.require.clone().into(),
-        limit_policy: egress::limits::policy(route.limits.iter().map(|position| &settings[*position])),
-        limits_by_address: named(true),
-        limits_by_identity: named(false),
+        limit_policy: egress::limits::policy(route.limits.iter().map(|position| &config.limits[*position])),
+        limit_headers: LimitHeaders { standard: told(LimitHeader::Standard), legacy: told(LimitHeader::Legacy) },
+        limits: own_limits().collect(),
+        limits_by_address: own_limits().filter(|limit| !limit.needs_identity()).collect(),
         pool: Arc::clone(&pools[route.upstream]),
         timeout: route.timeout,
         websocket_idle: route.websocket_idle,

@@ -18,6 +18,7 @@
 )]
 
 pub mod process;
+pub mod redis;
 pub mod token;
 pub mod wait;
 

@@ -6,10 +6,12 @@
 //! Read next: `refusal.rs`, then `reply.rs`.
 
 pub(crate) mod failure;
+pub(crate) mod flood;
 pub(crate) mod head;
 pub(crate) mod head_clock;
 pub(crate) mod http_client;
 pub(crate) mod limiter;
+pub(crate) mod now;
 pub(crate) mod refusal;
 pub(crate) mod reply;
 pub(crate) mod telemetry;

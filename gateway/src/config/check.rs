@@ -10,11 +10,11 @@ use std::sync::Arc;
 use common::settings::{At, Decoder, Named, Position};
 use http::HeaderName;
 
+use super::check_limits::{check_limit, check_redis};
 use super::checked::{
     CertificateFiles, Config, Jwt, JwtKeys, Limit, Listener, ListenerKind, Route, Scheme, SchemeKind, Upstream,
 };
 use super::raw::auth::{self, TokenAlgorithm};
-use super::raw::limits::LimitKey;
 use super::raw::server::Server;
 use super::raw::upstreams::Protocol;
 use super::raw::{self, listeners, routes};
@@ -32,7 +32,9 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     let listeners = check_listeners(&file.listeners, decoder);
     let upstreams = file.upstreams.items.into_iter().filter_map(|item| check_upstream(item, decoder)).collect();
     let schemes = file.auth.items.into_iter().filter_map(|item| check_scheme(item, decoder)).collect();
-    let limits: Vec<Limit> = file.limits.items.into_iter().filter_map(|item| check_limit(item, decoder)).collect();
+    let redis = check_redis(file.stores.redis, decoder);
+    let (limits, store) = (file.limits.items.into_iter(), redis.is_some());
+    let limits: Vec<Limit> = limits.filter_map(|item| check_limit(item, store, decoder)).collect();
     let routes = check_routes(file.routes, &names, &limits, decoder);
     if file.client_ip.ipv6_prefix > 128 {
         decoder.inside("client_ip.ipv6_prefix", |decoder| {
@@ -48,6 +50,7 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
         listeners,
         upstreams,
         schemes,
+        redis,
         limits,
         routes,
     })
@@ -313,21 +316,6 @@ fn check_api_keys(name: &At<String>, keys: auth::ApiKeys, decoder: &mut Decoder)
     Some(SchemeKind::ApiKey { header, introspection: keys.introspection })
 }
 
-fn check_limit((name, limit): (At<String>, raw::limits::Limit), decoder: &mut Decoder) -> Option<Limit> {
-    let burst = limit.burst.unwrap_or(limit.rate.count);
-    if burst == 0 || limit.keys_max == 0 {
-        decoder.mistake_at(&name, "burst and keys_max are at least 1");
-        return None;
-    }
-    Some(Limit {
-        name: name.value.into(),
-        by: limit.by,
-        rate: limit.rate,
-        burst,
-        keys_max: usize::try_from(limit.keys_max).unwrap_or(usize::MAX),
-    })
-}
-
 /// What tells two routes apart. Equal keys would leave the choice to the order in the file.
 type Selector = (Option<HostPattern>, PathPattern, Option<String>);
 
@@ -378,8 +366,8 @@ fn check_route(route: routes::Route, names: &Names, limits: &[Limit], decoder: &
     let mut route_limits = Vec::with_capacity(route.limits.len());
     for limit in &route.limits {
         let position = resolve(limit, "limit", &names.limits, decoder);
-        let by = limits.iter().find(|found| *found.name == *limit.value).map(|found| found.by);
-        if public && by.is_some_and(|by| by != LimitKey::ClientIp) {
+        let found = limits.iter().find(|found| *found.name == *limit.value);
+        if public && found.is_some_and(Limit::needs_identity) {
             decoder.mistake_at(limit, "counts by identity, and a public route (auth: none) has none");
         }
         route_limits.extend(position);

@@ -13,12 +13,14 @@ use common::settings::At;
 use http::{HeaderName, Method};
 
 pub(crate) use super::raw::auth::{Introspection, KeySet, TokenAlgorithm};
-pub(crate) use super::raw::limits::LimitKey;
+pub(crate) use super::raw::limits::StoreDown;
 pub(crate) use super::raw::listeners::TlsVersion;
 pub(crate) use super::raw::routes::LogWhat;
-pub(crate) use super::raw::server::{ClientIp, Environment, Leniency, Log, LogLines, Server};
+pub(crate) use super::raw::server::{ClientIp, Environment, Leniency, LimitHeader, Log, LogLines, Server};
 pub(crate) use super::raw::upstreams::{Balance, Health, Protocol, Retry, Timeouts, UpstreamTls};
-pub(crate) use super::values::{HostPattern, PathPattern, Rate, Workers};
+pub(crate) use super::values::{
+    HostPattern, LIMIT_PARTS_MAX, LimitKeyPart, PathPattern, Quota, Rate, RedisUrl, Workers,
+};
 
 /// One gateway.
 #[derive(Debug, PartialEq)]
@@ -31,6 +33,8 @@ pub(crate) struct Config {
     pub listeners: Vec<Listener>,
     pub upstreams: Vec<Upstream>,
     pub schemes: Vec<Scheme>,
+    /// What gateways share; `None` where each is by itself.
+    pub redis: Option<Redis>,
     pub limits: Vec<Limit>,
     pub routes: Vec<Route>,
 }
@@ -148,14 +152,62 @@ pub(crate) enum JwtKeys {
     Shared(At<SecretRef>),
 }
 
+/// A Redis server, or several.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Redis {
+    pub place: RedisPlace,
+    pub username: Option<String>,
+    pub password: Option<At<SecretRef>>,
+    pub ca: Option<At<PathBuf>>,
+    pub database: u8,
+    pub timeout: Duration,
+    pub connect_timeout: Duration,
+    pub prefix: String,
+}
+
+/// How the server is found.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum RedisPlace {
+    Server(RedisUrl),
+    Sentinel { urls: Vec<RedisUrl>, service: String },
+    Cluster(Vec<RedisUrl>),
+}
+
 /// How much a caller may ask.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Limit {
     pub name: Arc<str>,
-    pub by: LimitKey,
-    pub rate: Rate,
-    pub burst: u32,
+    pub by: Box<[LimitKeyPart]>,
+    pub measure: Measure,
+    pub cost: u32,
+    /// Header of the answer that tells what a request has cost.
+    pub cost_from: Option<HeaderName>,
+    /// How it is shared; `None` where each process counts by itself.
+    pub shared: Option<Shared>,
     pub keys_max: usize,
+    pub shadow: bool,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Measure {
+    Rate { rate: Rate, burst: u32 },
+    Quota(Quota),
+    Concurrent(u32),
+}
+
+/// How a limit is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shared {
+    pub store_down: StoreDown,
+    pub batch: u32,
+}
+
+impl Limit {
+    /// Whether it counts by something that is known only once the caller is.
+    pub(crate) fn needs_identity(&self) -> bool {
+        self.by.iter().any(LimitKeyPart::needs_identity)
+    }
 }
 
 /// Which requests go to which upstream, and what they must show.

@@ -7,6 +7,7 @@
 //! use them. Read next: `raw/routes.rs` for the shape, `check.rs` for the rules between keys.
 
 mod check;
+mod check_limits;
 pub(crate) mod checked;
 pub(crate) mod manual;
 mod raw;

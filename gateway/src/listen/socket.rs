@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::buffered::{Buffered, HeadLimit, Switch};
 use super::listeners::{Serves, TlsSide};
+use crate::base::flood::FloodGuard;
 use crate::base::head_clock::HeadClock;
 use crate::base::telemetry::metrics::Metrics;
 use crate::snapshot::Snapshot;
@@ -53,6 +54,7 @@ pub(crate) struct Door {
     draining: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
     by_address: ByAddress,
+    flood: Arc<FloodGuard>,
     head_limit: HeadLimit,
 }
 
@@ -83,6 +85,7 @@ impl Door {
         limits: DoorLimits,
         snapshot: Arc<ArcSwap<Snapshot>>,
         draining: watch::Receiver<bool>,
+        flood: Arc<FloodGuard>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -98,6 +101,7 @@ impl Door {
             draining,
             metrics,
             by_address: ByAddress(Inflight::new()),
+            flood,
         }
     }
 
@@ -182,10 +186,15 @@ impl Door {
     {
         let _place = Place::take(Arc::clone(&self), place);
         let address = peer.ip().to_canonical();
-        let (network, trusted) = {
+        let (network, trusted, flood) = {
             let snapshot = self.snapshot.load();
-            (snapshot.plan.addresses.network(address), snapshot.plan.addresses.trust(address))
+            let addresses = &snapshot.plan.addresses;
+            (addresses.network(address), addresses.trust(address), snapshot.connection.flood)
         };
+        if !trusted && self.flood.connection(network, flood) {
+            self.metrics.connections_refused.with_label_values(&["flood_guard"]).inc();
+            return;
+        }
         let (_counted, open) = self.by_address.0.incr(network, 1);
         let over = usize::try_from(open).is_ok_and(|open| open > self.limits.connections_per_address_max);
         // Behind a load balancer of one's own, everybody comes from its address.

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use common::clock::{Clock as _, SystemClock};
+use common::code::Code;
 use http::HeaderValue;
 
 use super::admission::address::Client;
@@ -12,17 +12,11 @@ use super::auth::Identity;
 use super::plan::{Route, Spent};
 use super::verdict::Verdict;
 use crate::base::failure::Failure;
+use crate::base::limiter::Place;
 use crate::base::refusal::Refusal;
 use crate::upstream::pool::{Ticket, Tried};
 
-/// The moment a request began. Read once, so that all its stages agree.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    /// Steady time, for limits and durations.
-    pub steady_ns: u64,
-    /// Calendar time, for tokens.
-    pub unix_seconds: u64,
-}
+pub(crate) use crate::base::now::Now;
 
 /// One request's notes.
 #[derive(Debug)]
@@ -35,9 +29,20 @@ pub(crate) struct Context {
     pub verdict: Verdict,
     /// What each limit said, in the order in which they were asked.
     pub spent: Vec<Spent>,
+    /// Places held until the request is over.
+    pub places: Vec<Place>,
+    /// Refusals of what is only watched: noted, and not enforced.
+    pub shadow: Vec<Shadowed>,
     /// A refusal that is on its way out through Pingora's error path.
     pub pending: Option<Refusal>,
     pub dispatch: DispatchNotes,
+}
+
+/// What would have been refused, were it enforced.
+#[derive(Clone, Debug)]
+pub(crate) struct Shadowed {
+    pub code: Code,
+    pub policy: Option<Arc<str>>,
 }
 
 /// What dispatch keeps from attempt to attempt.
@@ -54,17 +59,6 @@ pub(crate) struct DispatchNotes {
     pub body_bytes: u64,
 }
 
-impl Now {
-    pub(crate) fn read() -> Self {
-        Self { steady_ns: SystemClock.steady_ns(), unix_seconds: SystemClock.unix_seconds() }
-    }
-
-    /// Nanoseconds since then.
-    pub(crate) fn elapsed(self) -> Duration {
-        Duration::from_nanos(SystemClock.steady_ns().saturating_sub(self.steady_ns))
-    }
-}
-
 impl Context {
     pub(crate) fn new() -> Self {
         Self {
@@ -75,6 +69,8 @@ impl Context {
             identity: None,
             verdict: Verdict::Proxied,
             spent: Vec::new(),
+            places: Vec::new(),
+            shadow: Vec::new(),
             pending: None,
             dispatch: DispatchNotes::default(),
         }
@@ -94,6 +90,10 @@ impl Context {
 
     pub(crate) fn note_refusal(&mut self, refusal: &Refusal) {
         self.verdict = Verdict::Refused { code: refusal.code, policy: refusal.policy.clone() };
+    }
+
+    pub(crate) fn note_shadow(&mut self, code: Code, policy: Option<Arc<str>>) {
+        self.shadow.push(Shadowed { code, policy });
     }
 
     pub(crate) fn note_failure(&mut self, failure: Failure) {

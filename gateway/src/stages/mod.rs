@@ -12,13 +12,16 @@ pub(crate) mod context;
 pub(crate) mod dispatch;
 pub(crate) mod egress;
 pub(crate) mod finish;
+pub(crate) mod limit;
 pub(crate) mod plan;
 pub(crate) mod verdict;
 
 use crate::base::head::Head;
 use crate::base::refusal::Refusal;
+use auth::authorize::Permit;
 use context::Context;
-use plan::Plan;
+use limit::Caller;
+use plan::{Plan, Route};
 
 /// May this request go on? `Ok` holds the path to go on with, where it was not sent in its normal form.
 ///
@@ -31,10 +34,24 @@ pub(crate) async fn admit(head: Head<'_>, plan: &Plan, context: &mut Context) ->
     let route = admission::route(&target, head.method, &plan.routes)?;
     context.note_route(&route);
     admission::size::check(&head, &route)?;
-    admission::rate_by_ip::spend(client, &route, context.now, &mut context.spent)?;
-    let identity = auth::authenticate::identify(&head, &route, context.now).await?;
-    context.note_identity(identity.clone());
-    let permit = auth::authorize::permit(identity, &route)?;
-    budget::rate_by_key::spend(&permit, &route, context.now, &mut context.spent)?;
+    let caller = Caller { client, headers: head.headers, route: &route.id, identity: None };
+    admission::rate_by_ip::check(&caller, &route, context)?;
+    match authenticated(&head, &route, context).await {
+        Ok(permit) => budget::spend::spend(&permit, caller, &route, context).await?,
+        Err(refusal) => {
+            // Trying credentials counts as much as using them; what is our own fault does not.
+            if refusal.code.status() < 500 {
+                budget::spend::spend_in_vain(caller, &route, context).await?;
+            }
+            return Err(refusal);
+        }
+    }
     Ok(target.rewritten())
+}
+
+/// Who is it, and may they?
+async fn authenticated(head: &Head<'_>, route: &Route, context: &mut Context) -> Result<Permit, Refusal> {
+    let identity = auth::authenticate::identify(head, route, context.now).await?;
+    context.note_identity(identity.clone());
+    auth::authorize::permit(identity, route)
 }

@@ -11,11 +11,10 @@ use http::HeaderValue;
 use super::admission::address::Addresses;
 use super::admission::sanity::HeadLimits;
 use super::auth::authenticate::Scheme;
-use super::context::Now;
-use crate::base::limiter::{Decision, LocalLimiter};
-use crate::base::refusal::{Advice, Refusal};
+use super::limit::Limit;
+use crate::base::limiter::{KeyId, Standing};
 use crate::base::telemetry::metrics::{Metrics, RouteMetrics};
-use crate::config::checked::{LimitKey, LogWhat};
+use crate::config::checked::LogWhat;
 use crate::route::table::Table;
 use crate::upstream::pool::Pool;
 
@@ -39,8 +38,10 @@ pub(crate) struct Route {
     pub require: Box<[Arc<str>]>,
     /// `RateLimit-Policy`: what its limits allow, the same for every answer. `None` for a route without limits.
     pub limit_policy: Option<HeaderValue>,
+    pub limit_headers: LimitHeaders,
+    pub limits: Box<[Arc<Limit>]>,
+    /// Those of them that need to know nothing of who sent the request.
     pub limits_by_address: Box<[Arc<Limit>]>,
-    pub limits_by_identity: Box<[Arc<Limit>]>,
     pub pool: Arc<Pool>,
     /// Replaces the upstream's own wait for an answer.
     pub timeout: Option<Duration>,
@@ -51,39 +52,29 @@ pub(crate) struct Route {
     pub metrics: RouteMetrics,
 }
 
-/// One limit and its state, shared by the routes that name it.
-#[derive(Debug)]
-pub(crate) struct Limit {
-    pub name: Arc<str>,
-    pub by: LimitKey,
-    pub limiter: LocalLimiter,
+/// Which header fields tell clients of their limits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LimitHeaders {
+    pub standard: bool,
+    pub legacy: bool,
 }
 
-/// What a limit said of one request.
+/// What a limit left a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Spent {
     pub limit: Arc<Limit>,
-    /// Units left.
-    pub remaining: u64,
-    /// Time until all units are there again, or, when none is left, until the next one is.
-    pub reset_after: Duration,
+    pub id: KeyId,
+    /// Requests left, and time until all are there again, or, when none is left, until the next one is.
+    pub standing: Standing,
+    /// The key in the store, where what a request costs is told by its answer.
+    pub key: Option<Vec<u8>>,
 }
 
-impl Limit {
-    /// Spends one unit of a key, and notes what that leaves.
-    ///
-    /// # Errors
-    /// 429 with this limit's name and the time until the next unit is free.
-    pub(crate) fn spend(self: &Arc<Self>, key: &[u8], now: Now, spent: &mut Vec<Spent>) -> Result<(), Refusal> {
-        let (remaining, reset_after, outcome) = match self.limiter.take(key, now.steady_ns) {
-            Decision::Admitted { remaining, reset_after } => (remaining, reset_after, Ok(())),
-            Decision::Refused { retry_after } => {
-                let refusal = Refusal::new(Code::RateLimited).policy(&self.name);
-                (0, retry_after, Err(refusal.advice(Advice::RetryAfter(retry_after))))
-            }
-        };
-        spent.push(Spent { limit: Arc::clone(self), remaining, reset_after });
-        outcome
+impl Spent {
+    /// What a limit leaves that is used up for so long.
+    pub(crate) fn nothing_left(limit: &Arc<Limit>, id: KeyId, wait: Duration) -> Self {
+        let standing = Standing { remaining: 0, reset_after: wait };
+        Self { limit: Arc::clone(limit), id, standing, key: None }
     }
 }
 

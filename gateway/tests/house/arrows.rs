@@ -26,7 +26,7 @@ pub const GATEWAY: House = House {
         &["listen", "proxy"],
         &["snapshot"],
         &["stages"],
-        &["route", "upstream"],
+        &["route", "store", "upstream"],
         &["config"],
         &["base"],
     ],
@@ -52,7 +52,7 @@ pub const BACKEND: House = House {
 /// The gateway's stages in the order of a request.
 pub const STAGES: [&str; 7] = ["admission", "auth", "budget", "cache", "dispatch", "egress", "finish"];
 /// What stages share: where they leave things for later ones, what they say, and how a refusal looks.
-const SHARED: [&str; 3] = ["context", "plan", "verdict"];
+const SHARED: [&str; 4] = ["context", "limit", "plan", "verdict"];
 /// The stages that meet the upstream: one takes the ticket, one gives it back.
 const UPSTREAM_STAGES: [&str; 2] = ["dispatch", "finish"];
 

@@ -11,6 +11,7 @@
 mod admission;
 mod auth;
 mod budget;
+mod cluster;
 mod config;
 mod dispatch;
 mod egress;
@@ -18,6 +19,7 @@ mod forgery;
 mod grpc;
 mod harness;
 mod identity;
+mod limits;
 mod listen;
 mod reload;
 mod route;

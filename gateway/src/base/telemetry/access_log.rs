@@ -37,6 +37,8 @@ pub(crate) struct Entry {
     pub code: Option<&'static str>,
     pub route: Option<Arc<str>>,
     pub policy: Option<Arc<str>>,
+    /// What would have been refused, were it enforced: policy and code of each.
+    pub shadow: Vec<(Option<Arc<str>>, &'static str)>,
     pub upstream: Option<Arc<str>>,
     pub client: Option<IpAddr>,
     pub subject: Option<Arc<str>>,
@@ -160,6 +162,8 @@ struct Line<'a> {
     route: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shadow: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -188,6 +192,11 @@ impl<'a> From<&'a Entry> for Line<'a> {
             code: entry.code,
             route: entry.route.as_deref(),
             policy: entry.policy.as_deref(),
+            shadow: entry
+                .shadow
+                .iter()
+                .map(|(policy, code)| format!("{}:{code}", policy.as_deref().unwrap_or("-")))
+                .collect(),
             upstream: entry.upstream.as_deref(),
             client: entry.client,
             subject: entry.subject.as_deref(),
@@ -244,6 +253,7 @@ mod tests {
             code: None,
             route: Some("api".into()),
             policy: None,
+            shadow: Vec::new(),
             upstream: Some("127.0.0.1:8000".into()),
             client: Some(IpAddr::from([127, 0, 0, 1])),
             subject: None,

@@ -17,6 +17,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     refusals: IntCounterVec,
+    shadow_refusals: IntCounterVec,
     request_seconds: HistogramVec,
     upstream_healthy: IntGaugeVec,
     upstream_retries: IntCounterVec,
@@ -30,10 +31,55 @@ pub(crate) struct Metrics {
     pub handshakes_failed: IntCounter,
     /// Access log lines that found the queue full.
     pub access_log_lost: IntCounter,
+    /// What is seen of the store that gateways share.
+    pub store: StoreMetrics,
     /// Fetches of key sets, by scheme and outcome.
     pub key_set_fetches: IntCounterVec,
     /// Questions to the source of API keys, by scheme and outcome.
     pub key_lookups: IntCounterVec,
+}
+
+/// The handles of the store that gateways share.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreMetrics {
+    /// Whether it answers: 1 or 0. 0 too where none is set.
+    pub up: IntGauge,
+    /// From question to answer, in seconds.
+    pub seconds: Histogram,
+    /// Questions without an answer.
+    pub failures: IntCounter,
+    /// Settlements that found the queue full.
+    pub settlements_lost: IntCounter,
+}
+
+/// Upper edges of the buckets of the store's answers, in seconds.
+const STORE_BUCKETS_SECONDS: [f64; 8] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05];
+
+impl StoreMetrics {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name, help| registered(registry, IntCounter::new(name, help)?);
+        Ok(Self {
+            up: registered(
+                registry,
+                IntGauge::new("gateway_limit_store_up", "Whether the store of limits answers: 1 or 0.")?,
+            )?,
+            seconds: registered(
+                registry,
+                Histogram::with_opts(
+                    HistogramOpts::new("gateway_limit_store_seconds", "From question to answer.")
+                        .buckets(STORE_BUCKETS_SECONDS.to_vec()),
+                )?,
+            )?,
+            failures: counter(
+                "gateway_limit_store_failures_total",
+                "Questions to the store of limits without an answer.",
+            )?,
+            settlements_lost: counter(
+                "gateway_limit_settlements_lost_total",
+                "Settlements of what a request has cost that found the queue full.",
+            )?,
+        })
+    }
 }
 
 /// The handles of one route, looked up once at load.
@@ -59,6 +105,11 @@ impl Metrics {
             refusals: counters(
                 "gateway_refusals_total",
                 "Requests the gateway answered itself.",
+                &["route", "code"],
+            )?,
+            shadow_refusals: counters(
+                "gateway_shadow_refusals_total",
+                "Requests that would have been refused by what is only watched.",
                 &["route", "code"],
             )?,
             request_seconds: registered(
@@ -102,6 +153,7 @@ impl Metrics {
                 &registry,
                 IntCounter::new("gateway_access_log_lost_total", "Access log lines that found the queue full.")?,
             )?,
+            store: StoreMetrics::new(&registry)?,
             key_set_fetches: counters(
                 "gateway_key_set_fetches_total",
                 "Fetches of key sets.",
@@ -128,6 +180,11 @@ impl Metrics {
     /// Counts a refusal. Looked up by label: refusals are not the path that must be fast.
     pub(crate) fn refused(&self, route: &str, code: common::code::Code) {
         self.refusals.with_label_values(&[route, code.name()]).inc();
+    }
+
+    /// Counts what would have been a refusal.
+    pub(crate) fn shadowed(&self, route: &str, code: common::code::Code) {
+        self.shadow_refusals.with_label_values(&[route, code.name()]).inc();
     }
 
     /// The health gauge of one endpoint.

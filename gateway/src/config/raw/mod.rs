@@ -9,6 +9,7 @@ pub(super) mod limits;
 pub(super) mod listeners;
 pub(super) mod routes;
 pub(super) mod server;
+pub(super) mod stores;
 pub(super) mod upstreams;
 
 use common::section;
@@ -36,6 +37,8 @@ section! {
         pub upstreams: Named<upstreams::Upstream> = "{}",
         /// How callers prove who they are, by name.
         pub auth: Named<auth::Scheme> = "{}",
+        /// What gateways share with each other.
+        pub stores: stores::Stores = "{}",
         /// How much a caller may ask, by name.
         pub limits: Named<limits::Limit> = "{}",
         /// What goes where. The most specific route wins; the order in the file never matters.

@@ -35,6 +35,16 @@ choice! {
     }
 }
 
+choice! {
+    /// Fields that tell clients of their limits.
+    pub(crate) enum LimitHeader {
+        /// `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10).
+        Standard = "standard",
+        /// `X-RateLimit-Limit`, `-Remaining` and `-Reset` (in seconds) of the limit with the least left.
+        Legacy = "legacy",
+    }
+}
+
 section! {
     /// The gateway's own log, on standard error. The access log is JSON on standard output.
     pub(crate) struct Log {
@@ -79,8 +89,23 @@ section! {
         pub target_max: ByteSize = "8KiB",
         /// Requests at a time on one HTTP/2 connection.
         pub http2_streams: u32 = "100",
+        /// Fields that tell clients of their limits.
+        pub limit_headers: Vec<LimitHeader> = "[standard]",
+        /// Connections and requests a second from one address beyond which they are closed unread, before anything is parsed or
+        /// looked up. A coarse guard, far above any limit; 0 for none.
+        pub flood_guard: FloodGuard = "{}",
         /// `;` in a path: servers that cut parameters off would see another path than the one that was authorised.
         pub path_parameters: Leniency = "refuse",
+    }
+}
+
+section! {
+    /// The coarse guard against floods from one address. Addresses of trusted proxies are not counted.
+    pub(crate) struct FloodGuard {
+        /// Connections a second; more are closed before the handshake. 0 for no guard.
+        pub connections_per_second: u32 = "1000",
+        /// Requests a second; the connection that brings more is closed. 0 for no guard.
+        pub requests_per_second: u32 = "10000",
     }
 }
 

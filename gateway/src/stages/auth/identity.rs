@@ -18,7 +18,11 @@ pub(crate) struct Identity {
     pub method: Method,
     /// What limits by key or subject count by. The prefix keeps a subject from posing as somebody's key.
     pub limit_key: Box<str>,
+    /// The API key's public id, where one was used.
+    pub key_id: Option<Arc<str>>,
     permissions: Box<[Box<str>]>,
+    /// Claims that limits count by.
+    claims: Box<[(Arc<str>, Box<str>)]>,
     /// What upstreams are told, made once per credential rather than once per request.
     pub headers: IdentityHeaders,
 }
@@ -59,6 +63,8 @@ impl Identity {
         Some(Self {
             subject: subject.into(),
             method,
+            key_id: key_id.map(Arc::from),
+            claims: Box::default(),
             permissions: scope.split_ascii_whitespace().map(Box::from).collect(),
             headers: IdentityHeaders {
                 subject: HeaderValue::from_str(subject).ok()?,
@@ -69,6 +75,11 @@ impl Identity {
             },
             limit_key: key_id.map_or_else(|| format!("subject:{subject}"), |id| format!("key:{id}")).into(),
         })
+    }
+
+    /// A claim of the token, where a limit or a rule names it.
+    pub(crate) fn claim(&self, name: &str) -> Option<&str> {
+        self.claims.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
     }
 
     pub(crate) fn has_permission(&self, permission: &str) -> bool {

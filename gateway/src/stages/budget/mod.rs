@@ -1,7 +1,10 @@
 //! Budget (C): how much may this caller still spend?
 //!
-//! For: limits by key and by subject. May touch: the limiter and the route's limits; reads no header itself.
-//! Runs after `auth`: it needs a `Permit`. Promises: a refusal opens no upstream connection.
-//! Read next: `rate_by_key.rs`, then `base/limiter/`.
+//! For: all limits of a request at once, once it is known who asks; and what a request has really cost, once it is answered.
+//! May touch: the limits and the store that gateways share. Runs after `auth`: it needs a `Permit`, or the refusal that there
+//! is none. Promises: a refusal opens no upstream connection and spends nothing of any limit; a store that is away costs
+//! nobody an answer, unless the limit says so.
+//! Read next: `spend.rs`, then `settle.rs`, then `base/limiter/`.
 
-pub(crate) mod rate_by_key;
+pub(crate) mod settle;
+pub(crate) mod spend;

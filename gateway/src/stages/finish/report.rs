@@ -41,6 +41,10 @@ pub(crate) fn report(plan: &Plan, log: &AccessLog, context: &mut Context, ending
     if let Some(code) = context.verdict.code() {
         plan.count_refusal(route.as_ref(), code);
     }
+    for shadowed in &context.shadow {
+        plan.metrics.shadowed(route.as_ref().map_or("-", |route| &route.id), shadowed.code);
+    }
+    let shadow = context.shadow.drain(..).map(|shadowed| (shadowed.policy, shadowed.code.name())).collect();
     let upstream = context.dispatch.ticket.take().map(|ticket| Arc::clone(&ticket.endpoint.label));
     let unremarkable = status < 400 && !matches!(context.verdict, Verdict::Failed(_));
     if unremarkable && route.as_ref().is_some_and(|route| route.log == LogWhat::Errors) {
@@ -57,6 +61,7 @@ pub(crate) fn report(plan: &Plan, log: &AccessLog, context: &mut Context, ending
         code: context.verdict.code().map(common::code::Code::name),
         route: route.map(|route| Arc::clone(&route.id)),
         policy: context.verdict.policy(),
+        shadow,
         upstream,
         client: context.client_ip(),
         subject: context.identity.as_ref().map(|identity| Arc::clone(&identity.subject)),
