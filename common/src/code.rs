@@ -76,18 +76,32 @@ codes! {
     TokenClaimInvalid = "token_claim_invalid", 401, "A claim of the token is missing or wrong";
     /// The token was withdrawn before its end.
     TokenRevoked = "token_revoked", 401, "The token has been revoked";
+    /// The issuer says that the token is not good: unknown, expired, revoked, or meant for somebody else.
+    TokenInactive = "token_inactive", 401, "The token is not active";
     /// More than one credential of a kind was sent; which one counts would be a guess.
     CredentialAmbiguous = "credential_ambiguous", 401, "More than one credential was sent";
     /// No API key was sent to a route that takes only keys.
     KeyMissing = "key_missing", 401, "An API key is required";
     /// The API key is malformed, unknown, expired or revoked; which of them is not told.
     KeyInvalid = "key_invalid", 401, "The API key is not valid";
+    /// Nothing was sent by which the caller could be known; `WWW-Authenticate` says what would help.
+    CredentialMissing = "credential_missing", 401, "A credential is required";
+    /// The client has shown no certificate to a route that knows its callers by theirs.
+    CertificateMissing = "certificate_missing", 401, "A client certificate is required";
+    /// The client's certificate does not have the kind of name by which callers are known here.
+    CertificateInvalid = "certificate_invalid", 401, "The client certificate names nobody";
+    /// The service that decides about requests does not know the caller.
+    AuthServiceRefused = "auth_service_refused", 401, "The caller is not known";
     /// User name or password is wrong; which of them is not told.
     LoginFailed = "login_failed", 401, "Login failed";
     /// The refresh token is unknown, used up, expired or revoked. Log in again.
     RefreshInvalid = "refresh_invalid", 401, "The refresh token is not valid";
     /// The caller is known but lacks a permission that the route asks for; `detail` names it.
     PermissionMissing = "permission_missing", 403, "A permission is missing";
+    /// The path names somebody else's resource.
+    NotOwner = "not_owner", 403, "The resource is somebody else's";
+    /// The service that decides about requests does not allow this one.
+    AuthServiceForbade = "auth_service_forbade", 403, "The request is not allowed";
     /// A key or user may not be given more than its owner has.
     GrantExceeded = "grant_exceeded", 403, "The grant exceeds its owner";
     /// No route fits the host and path.
@@ -128,6 +142,8 @@ codes! {
     KeySetUnavailable = "key_set_unavailable", 503, "Tokens cannot be checked now";
     /// The source of API keys does not answer, so the key cannot be checked.
     KeySourceUnavailable = "key_source_unavailable", 503, "API keys cannot be checked now";
+    /// The service that decides about requests does not answer, or neither yes nor no.
+    AuthServiceUnavailable = "auth_service_unavailable", 503, "Callers cannot be checked now";
     /// The store of a limit that all gateways share is away, and the limit is set to deny then. Come back in a moment.
     LimitStoreUnavailable = "limit_store_unavailable", 503, "A limit cannot be checked now";
     /// The server is at a limit of its own (connections, queue, hashing).

@@ -34,6 +34,7 @@ use crate::listen::socket::{self, Door, DoorLimits};
 use crate::proxy::Gateway;
 use crate::reload::{ReloadError, Reloader};
 use crate::snapshot::Snapshot;
+use crate::stages::auth::revocations::Revocations;
 
 /// After the drain began, connections without a request get this long to use their connection once more, so that a
 /// request that was already on its way is answered rather than cut.
@@ -97,7 +98,7 @@ pub fn check(path: &Path) -> Result<(), RunError> {
     let config = config::load(path).map_err(RunError::Configuration)?;
     let metrics = Arc::new(Metrics::new()?);
     let certificates = listeners::check(&config).err();
-    let snapshot = Snapshot::build(config, &metrics, &http_client::builder().build()?, None).err();
+    let snapshot = Snapshot::build(config, &metrics, &http_client::builder().build()?, &Arc::default(), None).err();
     let mistakes: Vec<_> = certificates.into_iter().chain(snapshot).flatten().collect();
     if mistakes.is_empty() { Ok(()) } else { Err(mistaken(path, mistakes)) }
 }
@@ -157,7 +158,8 @@ async fn serve(path: &Path, config: Config, metrics: &Arc<Metrics>, log: AccessL
     // Signals first: one that arrives while starting must not kill the process by default.
     let mut signals = Signals::catch()?;
     let client = http_client::builder().build()?;
-    let built = Snapshot::build(config, metrics, &client, None);
+    let revocations = Arc::new(Revocations::default());
+    let built = Snapshot::build(config, metrics, &client, &revocations, None);
     let snapshot = Arc::new(ArcSwap::from_pointee(built.map_err(|mistakes| mistaken(path, mistakes))?));
     let first = snapshot.load_full();
     let admin = first.config.admin.map(bind_admin).transpose()?;

@@ -106,7 +106,10 @@ impl ProxyHttp for Gateway {
         }
         let admitted = stages::admit(head_of(session), &journey.snapshot.plan, &mut journey.context).await;
         match admitted {
-            Ok(rewritten) => set_target(session, rewritten).map(|()| false),
+            Ok(rewritten) => {
+                let hidden = journey.context.route.as_ref().map_or(&[][..], |route| &route.hidden_query);
+                set_target(session, rewritten, hidden).map(|()| false)
+            }
             Err(refusal) => {
                 refuse(session, &mut journey.context, &refusal).await?;
                 Ok(true)
@@ -321,12 +324,16 @@ fn head_of(session: &Session) -> Head<'_> {
     let raw = request.raw_path();
     // An absolute target carries its path in the URI.
     let raw = if is_absolute(raw) { request.uri.path().as_bytes() } else { raw };
-    let path = raw.split(|byte| *byte == b'?').next().unwrap_or(raw);
+    let mut parts = raw.splitn(2, |byte| *byte == b'?');
+    let path = parts.next().unwrap_or(raw);
+    // An absolute target is parsed already, and its path alone was taken above.
+    let query = parts.next().or_else(|| request.uri.query().map(str::as_bytes));
     let digest = session.digest();
     let peer = session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
     Head {
         method: &request.method,
         path,
+        query,
         target_bytes: request.raw_path().len(),
         authority: request.uri.authority().map(http::uri::Authority::as_str),
         headers: &request.headers,
@@ -334,6 +341,7 @@ fn head_of(session: &Session) -> Head<'_> {
         peer: peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         encrypted: digest.is_some_and(|digest| digest.ssl_digest.is_some()),
         http2: session.is_http2(),
+        client_certificate: None,
     }
 }
 
@@ -343,19 +351,22 @@ fn is_absolute(target: &[u8]) -> bool {
     scheme(b"http://") || scheme(b"https://")
 }
 
-/// Makes the upstream see the very path that was matched and authorised.
-fn set_target(session: &mut Session, rewritten: Option<Vec<u8>>) -> Result<()> {
-    let request = session.req_header_mut();
+/// Makes the upstream see the very path that was matched and authorised, and no credential in the query.
+fn set_target(session: &mut Session, rewritten: Option<Vec<u8>>, hidden: &[Box<str>]) -> Result<()> {
+    let request = session.req_header();
     let raw = request.raw_path();
     let absolute = is_absolute(raw);
     let query = raw.iter().position(|byte| *byte == b'?').map(|start| raw[start..].to_vec());
+    let query = query.map(|query| if hidden.is_empty() { query } else { without(&query, hidden) });
     let mut target = match rewritten {
         Some(path) => path,
+        None if !hidden.is_empty() && query.is_some() => head_of(session).path.to_vec(),
         None if absolute => request.uri.path().as_bytes().to_vec(),
         None => return Ok(()),
     };
     target.extend(query.unwrap_or_default());
     // HTTP/2 keeps its host in the URI, which a new path alone would wipe out.
+    let request = session.req_header_mut();
     let (scheme, authority) = (request.uri.scheme().cloned(), request.uri.authority().cloned());
     request.set_raw_path(&target)?;
     if request.version == Version::HTTP_2 {
@@ -364,6 +375,17 @@ fn set_target(session: &mut Session, rewritten: Option<Vec<u8>>) -> Result<()> {
         request.set_uri(Uri::from_parts(parts).or_err(ErrorType::InternalError, "a target in normal form")?);
     }
     Ok(())
+}
+
+/// A query, with its `?`, without the parameters of these names.
+fn without(query: &[u8], hidden: &[Box<str>]) -> Vec<u8> {
+    let pairs = query.get(1..).unwrap_or_default().split(|byte| *byte == b'&');
+    let kept = pairs.filter(|pair| {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+        !hidden.iter().any(|hidden| hidden.as_bytes() == name)
+    });
+    let kept = kept.collect::<Vec<_>>().join(&b'&');
+    if kept.is_empty() { kept } else { [b"?", &kept[..]].concat() }
 }
 
 /// Writes a refusal. The connection can be used again when what is left of the request's body is small enough to be read

@@ -108,7 +108,7 @@ impl<A: Serves> Reloader<A> {
     fn try_reload(&mut self) -> Result<(), ReloadError> {
         let config = config::load(&self.path).map_err(ReloadError::Configuration)?;
         let previous = self.snapshot.load_full();
-        let built = Snapshot::build(config, &self.metrics, &self.client, Some(&previous));
+        let built = Snapshot::build(config, &self.metrics, &self.client, &previous.plan.revocations, Some(&previous));
         let next = Arc::new(built.map_err(|mistakes| self.mistaken(mistakes))?);
         let prepared = self.listeners.prepare(&next.config).map_err(|error| self.told(error))?;
         next.start(Some(&previous));

@@ -14,15 +14,16 @@ use crate::base::flood::FloodLimits;
 use crate::base::limiter::{CalendarMeter, ConcurrencyMeter, Rate, RateMeter, Stocks};
 use crate::base::telemetry::metrics::Metrics;
 use crate::config::Config;
-use crate::config::checked::{self, Introspection, JwtKeys, Leniency, LimitHeader, Measure, SchemeKind, Server};
+use crate::config::checked::{self, Leniency, LimitHeader, Measure, Server};
 use crate::route::path::Parameters;
 use crate::route::table::{Selector, Table};
 use crate::stages::admission::address::Addresses;
 use crate::stages::admission::sanity::HeadLimits;
-use crate::stages::auth::api_key::ApiKeyVerifier;
-use crate::stages::auth::authenticate::{Scheme, Verifier};
-use crate::stages::auth::jwks::{self, Key, KeyStore};
-use crate::stages::auth::jwt::JwtVerifier;
+use crate::stages::auth::authenticate::Scheme;
+use crate::stages::auth::build::{self, Workshop};
+use crate::stages::auth::feed::{self, Feed};
+use crate::stages::auth::jwks;
+use crate::stages::auth::revocations::Revocations;
 use crate::stages::egress;
 use crate::stages::limit::{Limit, Meter, Shared};
 use crate::stages::plan::{LimitHeaders, Plan, Route};
@@ -42,6 +43,7 @@ pub(crate) struct Snapshot {
     schemes: Vec<Arc<Scheme>>,
     limits: Vec<Arc<Limit>>,
     store: Option<Arc<Store>>,
+    feed: Option<Arc<Feed>>,
     client: reqwest::Client,
 }
 
@@ -59,6 +61,10 @@ struct Builder<'a> {
     metrics: &'a Arc<Metrics>,
     client: &'a reqwest::Client,
     previous: Option<&'a Snapshot>,
+    /// Whether the claims that limits and rules ask for are the same as before.
+    keeps_claims: bool,
+    /// Whether the store is.
+    keeps_store: bool,
     mistakes: Vec<Mistake>,
 }
 
@@ -71,13 +77,29 @@ impl Snapshot {
         config: Config,
         metrics: &Arc<Metrics>,
         client: &reqwest::Client,
+        revocations: &Arc<Revocations>,
         previous: Option<&Snapshot>,
     ) -> Result<Self, Vec<Mistake>> {
-        let mut builder = Builder { metrics, client, previous, mistakes: Vec::new() };
+        let kept = config.kept_claims();
+        let mut builder = Builder {
+            metrics,
+            client,
+            previous,
+            keeps_claims: previous.is_some_and(|previous| previous.config.kept_claims() == kept),
+            keeps_store: false,
+            mistakes: Vec::new(),
+        };
         let pools: Vec<_> = config.upstreams.iter().filter_map(|upstream| builder.pool(upstream)).collect();
         let store = config.redis.as_ref().and_then(|redis| builder.store(redis));
         let limits: Vec<_> = config.limits.iter().map(|limit| builder.limit(limit, store.as_ref())).collect();
-        let schemes: Vec<_> = config.schemes.iter().filter_map(|scheme| builder.scheme(scheme)).collect();
+        builder.keeps_store = previous.is_some_and(|previous| match (&previous.store, &store) {
+            (Some(known), Some(store)) => Arc::ptr_eq(known, store),
+            (None, None) => true,
+            _ => false,
+        });
+        let workshop = Workshop { metrics, client, store: store.as_ref(), kept };
+        let schemes: Vec<_> = config.schemes.iter().filter_map(|scheme| builder.scheme(scheme, &workshop)).collect();
+        let feed = config.revocations.as_ref().and_then(|feed| builder.feed(feed, revocations));
         if !builder.mistakes.is_empty() {
             return Err(builder.mistakes);
         }
@@ -95,6 +117,7 @@ impl Snapshot {
                 limits: head_limits(&config.server),
                 unrouted: metrics.route("-"),
                 metrics: Arc::clone(metrics),
+                revocations: Arc::clone(revocations),
             },
             connection: ConnectionSettings {
                 keepalive_seconds: config.server.keepalive.duration().as_secs().max(1),
@@ -110,6 +133,7 @@ impl Snapshot {
             schemes,
             limits,
             store,
+            feed,
             client: client.clone(),
         })
     }
@@ -122,8 +146,15 @@ impl Snapshot {
                 active::start(pool, health, &self.client);
             }
         }
-        if let Some(store) = &self.store {
-            store::keep(store);
+        if let Some(store) = &self.store
+            && store::keep(store)
+        {
+            feed::follow_store(store, &self.plan.revocations, self.plan.metrics.auth.revocations.clone());
+        }
+        if let Some(feed) = &self.feed
+            && !previous.is_some_and(|previous| previous.feed.as_ref().is_some_and(|known| Arc::ptr_eq(known, feed)))
+        {
+            feed::follow(feed);
         }
         for scheme in &self.schemes {
             let runs =
@@ -148,9 +179,15 @@ impl Snapshot {
         pools.any(|pool| pool.endpoints().iter().any(|known| *known.label == *endpoint))
     }
 
-    /// Whether every key set was fetched at least once, so that every token can be judged.
+    /// The store that gateways share, where there is one.
+    pub(crate) fn store(&self) -> Option<&Arc<Store>> {
+        self.store.as_ref()
+    }
+
+    /// Whether every key set and the feed of withdrawals were heard at least once, so that every token can be judged.
     pub(crate) fn can_judge(&self) -> bool {
-        self.schemes.iter().filter_map(|scheme| scheme.key_store()).all(|store| store.is_ready())
+        (self.feed.is_none() || self.plan.revocations.was_heard())
+            && self.schemes.iter().filter_map(|scheme| scheme.key_store()).all(|store| store.is_ready())
     }
 }
 
@@ -204,6 +241,19 @@ impl Builder<'_> {
         Some(Arc::new(Store::new(redis.clone(), blueprint, self.metrics.store.clone())))
     }
 
+    /// The feed of withdrawals: the same one when nothing changed and its secret is not in a file.
+    fn feed(&mut self, settings: &checked::Revocations, revocations: &Arc<Revocations>) -> Option<Arc<Feed>> {
+        let known =
+            self.previous.and_then(|previous| Some((previous.config.revocations.as_ref()?, previous.feed.as_ref()?)));
+        if let Some((_, feed)) = known.filter(|(known, _)| *known == settings && settings.secret.is_none()) {
+            return Some(Arc::clone(feed));
+        }
+        let secret = settings.secret.as_ref().map(build::secret).transpose();
+        let secret = secret.map_err(|mistake| self.mistakes.push(mistake)).ok()?;
+        let gauges = (self.metrics.auth.revocation_feed_up.clone(), self.metrics.auth.revocations.clone());
+        Some(Arc::new(Feed::new(settings, secret, self.client.clone(), revocations, gauges)))
+    }
+
     /// A limit, with what was spent when it is the same as before: a reload is no way round it.
     fn limit(&self, limit: &checked::Limit, store: Option<&Arc<Store>>) -> Arc<Limit> {
         let known = self.previous.and_then(|previous| {
@@ -218,65 +268,18 @@ impl Builder<'_> {
 
     /// A scheme: the same one when nothing changed and everything it works with comes over the network. What comes from a
     /// file or a secret is read anew, because that may have changed.
-    fn scheme(&mut self, scheme: &checked::Scheme) -> Option<Arc<Scheme>> {
+    fn scheme(&mut self, scheme: &checked::Scheme, workshop: &Workshop<'_>) -> Option<Arc<Scheme>> {
         let known = self.previous.and_then(|previous| {
             let position = previous.config.schemes.iter().position(|known| known == scheme)?;
             previous.schemes.get(position)
         });
         match known {
-            Some(known) if scheme.kind.is_without_files() => Some(Arc::clone(known)),
-            _ => self.new_scheme(scheme).map(Arc::new),
+            // Claims that limits ask for are picked when a token is verified.
+            Some(known) if scheme.kind.is_without_files() && self.keeps_claims && self.keeps_store => {
+                Some(Arc::clone(known))
+            }
+            _ => workshop.scheme(scheme).map_err(|mistake| self.mistakes.push(mistake)).ok().map(Arc::new),
         }
-    }
-
-    fn new_scheme(&mut self, scheme: &checked::Scheme) -> Option<Scheme> {
-        let verifier = match &scheme.kind {
-            SchemeKind::Jwt(jwt) => {
-                let keys = self.keys(&scheme.name, &jwt.keys)?;
-                Verifier::Jwt(JwtVerifier::new(jwt, keys))
-            }
-            SchemeKind::ApiKey { header, introspection } => {
-                Verifier::ApiKey(self.api_keys(&scheme.name, header, introspection)?)
-            }
-        };
-        Some(Scheme { name: Arc::clone(&scheme.name), verifier })
-    }
-
-    fn keys(&mut self, scheme: &Arc<str>, keys: &JwtKeys) -> Option<Arc<KeyStore>> {
-        match keys {
-            JwtKeys::Fetched(set) => {
-                let fetches = self.metrics.key_set_fetches.clone();
-                let store = KeyStore::fetched(Arc::clone(scheme), set.clone(), self.client.clone(), fetches);
-                Some(Arc::new(store))
-            }
-            JwtKeys::File(file) => {
-                let read = std::fs::read(&file.value).map_err(|error| error.to_string());
-                let parsed = read.and_then(|json| jwks::parse(&json).map_err(|error| error.to_string()));
-                let keys = self.noted(file, parsed.map_err(|error| format!("{}: {error}", file.value.display())))?;
-                Some(Arc::new(KeyStore::fixed(keys)))
-            }
-            JwtKeys::Shared(reference) => {
-                let secret = self.noted(reference, reference.value.resolve().map_err(|error| error.to_string()))?;
-                Some(Arc::new(KeyStore::fixed(vec![Arc::new(Key::shared(secret.expose()))])))
-            }
-        }
-    }
-
-    fn api_keys(
-        &mut self,
-        scheme: &Arc<str>,
-        header: &http::HeaderName,
-        introspection: &Introspection,
-    ) -> Option<ApiKeyVerifier> {
-        let secret = match &introspection.secret {
-            None => None,
-            Some(reference) => {
-                Some(self.noted(reference, reference.value.resolve().map_err(|error| error.to_string()))?)
-            }
-        };
-        let lookups = self.metrics.key_lookups.clone();
-        let client = self.client.clone();
-        Some(ApiKeyVerifier::new(Arc::clone(scheme), header.clone(), introspection, secret, client, lookups))
     }
 
     fn noted<T, P>(&mut self, at: &At<P>, outcome: Result<T, String>) -> Option<T> {
@@ -336,15 +339,23 @@ fn route_of(
     // Positions were resolved when the configuration was checked, so each of them is there.
     let own_limits = || route.limits.iter().map(|position| Arc::clone(&limits[*position]));
     let told = |header| config.server.limit_headers.contains(&header);
+    let own_schemes: Vec<_> = route.schemes.iter().map(|position| Arc::clone(&schemes[*position])).collect();
     Route {
         id: Arc::clone(&route.id),
-        schemes: route.schemes.iter().map(|position| Arc::clone(&schemes[*position])).collect(),
-        require: route.require.clone().into(),
+        bearers: build::bearers(&own_schemes),
+        hidden_query: own_schemes.iter().filter_map(|scheme| scheme.query_parameter().map(Box::from)).collect(),
+        takes_protocol_token: own_schemes.iter().any(|scheme| scheme.takes_protocol_token()),
+        copied: own_schemes.iter().flat_map(|scheme| scheme.copied().iter().cloned()).collect(),
+        require: route.require.clone(),
+        owner: route.owner.clone(),
+        shadow_auth: route.shadow_auth,
+        shadow_require: route.shadow_require,
         limit_policy: egress::limits::policy(route.limits.iter().map(|position| &config.limits[*position])),
         limit_headers: LimitHeaders { standard: told(LimitHeader::Standard), legacy: told(LimitHeader::Legacy) },
         limits: own_limits().collect(),
         limits_by_address: own_limits().filter(|limit| !limit.needs_identity()).collect(),
         pool: Arc::clone(&pools[route.upstream]),
+        schemes: own_schemes.into(),
         timeout: route.timeout,
         websocket_idle: route.websocket_idle,
         body_bytes_max: route.body_bytes_max,

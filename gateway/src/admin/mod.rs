@@ -1,8 +1,10 @@
 //! Admin: the operators' side door.
 //!
-//! For: metrics and health, for probes and scrapers, and asking for a reload. May touch: the snapshot and the metrics, read
-//! only; a reload is done elsewhere. Promises: imported by nobody but `app`; no secret is shown; it asks for no credential,
+//! For: metrics and health, for probes and scrapers; asking for a reload; withdrawing tokens and keys. May touch: the snapshot
+//! and the metrics, read only; a reload is done elsewhere. Promises: imported by nobody but `app`; no secret is shown; it asks for no credential,
 //! so it belongs on an address that only operators reach.
+
+mod revocations;
 
 use std::sync::Arc;
 
@@ -36,6 +38,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/reload", post(reload))
+        .route("/revocations", get(revocations::list).post(revocations::withdraw))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .with_state(admin);

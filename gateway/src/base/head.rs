@@ -7,12 +7,16 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use super::client_certificate::ClientCertificate;
+
 /// The head of one request, borrowed from the connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head<'a> {
     pub method: &'a Method,
     /// The target's path as sent, without query.
     pub path: &'a [u8],
+    /// What stands behind the first `?` of the target.
+    pub query: Option<&'a [u8]>,
     /// Length of the whole target as sent, query included.
     pub target_bytes: usize,
     /// `:authority` of HTTP/2, or the host of an absolute target; else HTTP/1.1 carries `Host` among the headers.
@@ -24,6 +28,8 @@ pub(crate) struct Head<'a> {
     pub encrypted: bool,
     /// Whether the request came by HTTP/2 rather than HTTP/1.1.
     pub http2: bool,
+    /// The certificate that the client has shown, where the listener asked for one and verified it.
+    pub client_certificate: Option<&'a ClientCertificate>,
 }
 
 /// How often a header is there.

@@ -5,6 +5,7 @@
 //! neither Pingora nor configuration. Promises: nothing here waits for the network.
 //! Read next: `refusal.rs`, then `reply.rs`.
 
+pub(crate) mod client_certificate;
 pub(crate) mod failure;
 pub(crate) mod flood;
 pub(crate) mod head;

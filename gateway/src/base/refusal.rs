@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::code::Code;
-use http::Method;
+use http::{HeaderValue, Method};
 
 /// A decision not to pass a request on.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub(crate) enum Advice {
 }
 
 /// What kind of credential would help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
     /// `Bearer`, nothing was sent (RFC 6750 §3: no error code then).
     Bearer,
@@ -47,6 +47,10 @@ pub(crate) enum Challenge {
     BearerScope,
     /// An API key; the scheme's name is ours, as there is no registered one.
     ApiKey,
+    /// A user name and password (RFC 7617).
+    Basic { realm: Arc<str> },
+    /// Whatever a service of the operator's own asks for.
+    Other(HeaderValue),
 }
 
 impl Refusal {

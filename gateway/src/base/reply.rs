@@ -97,7 +97,10 @@ fn advise(headers: &mut Vec<(HeaderName, HeaderValue)>, refusal: &Refusal) {
         Advice::None => {}
         Advice::Authenticate(challenges) => {
             for challenge in challenges {
-                push(headers, WWW_AUTHENTICATE, &authenticate(*challenge, refusal.code));
+                match challenge {
+                    Challenge::Other(value) => headers.push((WWW_AUTHENTICATE, value.clone())),
+                    challenge => push(headers, WWW_AUTHENTICATE, &authenticate(challenge, refusal.code)),
+                }
             }
         }
         Advice::Allow(methods) => {
@@ -113,7 +116,7 @@ pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-fn authenticate(challenge: Challenge, code: Code) -> String {
+fn authenticate(challenge: &Challenge, code: Code) -> String {
     match challenge {
         Challenge::Bearer => format!("Bearer realm=\"{PROXY_NAME}\""),
         Challenge::BearerInvalid => {
@@ -121,6 +124,8 @@ fn authenticate(challenge: Challenge, code: Code) -> String {
         }
         Challenge::BearerScope => format!("Bearer realm=\"{PROXY_NAME}\", error=\"insufficient_scope\""),
         Challenge::ApiKey => format!("ApiKey realm=\"{PROXY_NAME}\""),
+        Challenge::Basic { realm } => format!("Basic realm=\"{realm}\", charset=\"UTF-8\""),
+        Challenge::Other(_) => String::new(),
     }
 }
 
@@ -149,7 +154,11 @@ fn error_type(code: Code) -> &'static str {
         Code::UpstreamFailed => "connection_terminated",
         Code::UpstreamProtocol => "http_protocol_error",
         Code::UpstreamTimeout => "http_response_timeout",
-        Code::KeySetUnavailable | Code::KeySourceUnavailable | Code::InternalError => "proxy_internal_error",
+        Code::KeySetUnavailable
+        | Code::KeySourceUnavailable
+        | Code::AuthServiceUnavailable
+        | Code::LimitStoreUnavailable
+        | Code::InternalError => "proxy_internal_error",
         Code::Overloaded => "connection_limit_reached",
         _ => "http_request_denied",
     }

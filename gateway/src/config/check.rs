@@ -5,20 +5,22 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::time::Duration;
 
 use common::settings::{At, Decoder, Named, Position};
-use http::HeaderName;
 
 use super::check_limits::{check_limit, check_redis};
-use super::checked::{
-    CertificateFiles, Config, Jwt, JwtKeys, Limit, Listener, ListenerKind, Route, Scheme, SchemeKind, Upstream,
-};
-use super::raw::auth::{self, TokenAlgorithm};
+use super::check_schemes::{check_require, check_route_auth, check_scheme};
+use super::checked::{CertificateFiles, Config, Limit, Listener, ListenerKind, Route, Upstream};
+use super::raw::revocations::Revocations;
+use super::raw::routes::Watched;
 use super::raw::server::Server;
 use super::raw::upstreams::Protocol;
 use super::raw::{self, listeners, routes};
-use super::values::{Address, HostPattern, PathPattern, RouteAuth};
+use super::values::{Address, HostPattern, PathPattern};
+
+/// More often than that nobody needs to ask what was withdrawn.
+const REVOCATIONS_EVERY_MIN: Duration = Duration::from_millis(50);
 
 /// Turns the file into a `Config`; what is wrong goes to `decoder`.
 #[expect(clippy::unnecessary_wraps, reason = "`settings::load` takes checks that may end without a value")]
@@ -31,9 +33,11 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     let names = Names::of(&file);
     let listeners = check_listeners(&file.listeners, decoder);
     let upstreams = file.upstreams.items.into_iter().filter_map(|item| check_upstream(item, decoder)).collect();
-    let schemes = file.auth.items.into_iter().filter_map(|item| check_scheme(item, decoder)).collect();
     let redis = check_redis(file.stores.redis, decoder);
-    let (limits, store) = (file.limits.items.into_iter(), redis.is_some());
+    let store = redis.is_some();
+    let revocations = check_revocations(file.revocations, decoder);
+    let schemes = file.auth.items.into_iter().filter_map(|item| check_scheme(item, store, decoder)).collect();
+    let limits = file.limits.items.into_iter();
     let limits: Vec<Limit> = limits.filter_map(|item| check_limit(item, store, decoder)).collect();
     let routes = check_routes(file.routes, &names, &limits, decoder);
     if file.client_ip.ipv6_prefix > 128 {
@@ -50,6 +54,7 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
         listeners,
         upstreams,
         schemes,
+        revocations,
         redis,
         limits,
         routes,
@@ -63,8 +68,6 @@ struct Names {
     limits: HashMap<String, usize>,
     /// Upstreams that speak HTTP/2.
     http2_upstreams: Vec<String>,
-    /// Schemes whose credential is the one in `Authorization`.
-    bearer_schemes: Vec<String>,
 }
 
 impl Names {
@@ -81,13 +84,6 @@ impl Names {
                 .items
                 .iter()
                 .filter(|(_, upstream)| upstream.protocol == Protocol::Http2)
-                .map(|(name, _)| name.value.clone())
-                .collect(),
-            bearer_schemes: file
-                .auth
-                .items
-                .iter()
-                .filter(|(_, scheme)| scheme.jwt.is_some())
                 .map(|(name, _)| name.value.clone())
                 .collect(),
         }
@@ -234,86 +230,19 @@ fn check_upstream(
     })
 }
 
-fn check_scheme((name, scheme): (At<String>, auth::Scheme), decoder: &mut Decoder) -> Option<Scheme> {
-    let kind = match (scheme.jwt, scheme.api_key) {
-        (Some(jwt), None) => SchemeKind::Jwt(check_jwt(&name, jwt, decoder)?),
-        (None, Some(keys)) => check_api_keys(&name, keys, decoder)?,
-        _ => {
-            decoder.mistake_at(&name, "a scheme has exactly one kind: jwt or api_key");
-            return None;
-        }
+fn check_revocations(feed: Option<Revocations>, decoder: &mut Decoder) -> Option<Revocations> {
+    let feed = feed?;
+    let wrong = if feed.urls.is_empty() {
+        Some("urls is empty; list at least one URL")
+    } else if feed.every.duration() < REVOCATIONS_EVERY_MIN || feed.timeout.duration().is_zero() {
+        Some("every is at least 50ms, and timeout longer than nothing")
+    } else {
+        None
     };
-    Some(Scheme { name: name.value.into(), kind })
-}
-
-fn check_jwt(name: &At<String>, jwt: auth::Jwt, decoder: &mut Decoder) -> Option<Jwt> {
-    let algorithms: Vec<TokenAlgorithm> = jwt.algorithms.iter().map(|algorithm| algorithm.value).collect();
-    let symmetric = algorithms.contains(&TokenAlgorithm::Hs256);
-    if algorithms.is_empty() {
-        decoder.mistake_at(name, "jwt.algorithms is empty; no token could ever be accepted");
+    if let Some(wrong) = wrong {
+        decoder.inside("revocations", |decoder| decoder.mistake(Position::START, wrong));
     }
-    if symmetric && algorithms.len() > 1 {
-        // A public key must never be usable as a shared secret (RFC 8725 §3.1).
-        decoder.mistake_at(name, "HS256 cannot be mixed with public-key algorithms; make it a scheme of its own");
-        return None;
-    }
-    let keys = match (jwt.jwks, jwt.secret, symmetric) {
-        (None, Some(secret), true) => JwtKeys::Shared(secret),
-        (Some(set), None, false) => check_key_set(name, set, decoder)?,
-        (_, _, true) => {
-            decoder.mistake_at(name, "HS256 takes its key from jwt.secret, and has no jwt.jwks");
-            return None;
-        }
-        (_, _, false) => {
-            decoder.mistake_at(name, "public-key algorithms take their keys from jwt.jwks, and have no jwt.secret");
-            return None;
-        }
-    };
-    Some(Jwt {
-        issuer: jwt.issuer,
-        audience: jwt.audience,
-        token_type: jwt.r#type,
-        algorithms,
-        keys,
-        leeway: jwt.leeway.duration(),
-        cache_max: jwt.cache_max,
-    })
-}
-
-fn check_key_set(name: &At<String>, set: auth::KeySet, decoder: &mut Decoder) -> Option<JwtKeys> {
-    match (set.urls.is_empty(), set.file.clone()) {
-        (true, Some(file)) => Some(JwtKeys::File(file)),
-        (false, None) => {
-            if set.refresh.duration().as_secs() < 1 || set.timeout.duration().is_zero() {
-                decoder.mistake_at(name, "jwks.refresh is at least 1s, and jwks.timeout longer than nothing");
-            }
-            Some(JwtKeys::Fetched(set))
-        }
-        _ => {
-            decoder.mistake_at(name, "jwt.jwks has exactly one source: urls or file");
-            None
-        }
-    }
-}
-
-fn check_api_keys(name: &At<String>, keys: auth::ApiKeys, decoder: &mut Decoder) -> Option<SchemeKind> {
-    if keys.introspection.urls.is_empty() {
-        decoder.mistake_at(name, "api_key.introspection.urls is empty; list at least one URL");
-    }
-    if keys.introspection.timeout.duration().is_zero() {
-        decoder.mistake_at(name, "api_key.introspection.timeout must be longer than nothing");
-    }
-    if keys.header.contains('_') || keys.header.to_ascii_lowercase().starts_with("x-auth-") {
-        decoder.mistake_at(
-            name,
-            "api_key.header cannot be a name that is taken away from requests: X-Auth-… or one with \"_\"",
-        );
-    }
-    let Ok(header) = HeaderName::try_from(&keys.header) else {
-        decoder.mistake_at(name, format!("api_key.header {:?} is not a header name", keys.header));
-        return None;
-    };
-    Some(SchemeKind::ApiKey { header, introspection: keys.introspection })
+    Some(feed)
 }
 
 /// What tells two routes apart. Equal keys would leave the choice to the order in the file.
@@ -354,11 +283,9 @@ fn check_selectors(route: &routes::Route, selectors: &mut HashMap<Selector, Stri
 }
 
 fn check_route(route: routes::Route, names: &Names, limits: &[Limit], decoder: &mut Decoder) -> Option<Route> {
-    let schemes = check_route_auth(&route, names, decoder);
+    let schemes = check_route_auth(&route, &names.schemes, decoder);
     let public = schemes.as_ref().is_some_and(Vec::is_empty);
-    if public && !route.require.is_empty() {
-        decoder.mistake_at(&route.id, "a public route (auth: none) cannot require permissions: nobody has any there");
-    }
+    let (require, owner) = check_require(&route, public, decoder);
     let upstream = resolve(&route.to, "upstream", &names.upstreams, decoder);
     if route.websocket && names.http2_upstreams.contains(&route.to.value) {
         decoder.mistake_at(&route.to, "speaks HTTP/2, and a WebSocket needs an upstream that speaks HTTP/1.1");
@@ -378,7 +305,10 @@ fn check_route(route: routes::Route, names: &Names, limits: &[Limit], decoder: &
         path: route.path,
         methods: route.methods.into_iter().map(|method| method.0).collect(),
         schemes: schemes?,
-        require: route.require.into_iter().map(Arc::from).collect(),
+        require,
+        owner,
+        shadow_auth: route.shadow.contains(&Watched::Auth),
+        shadow_require: route.shadow.contains(&Watched::Require),
         limits: route_limits,
         upstream: upstream?,
         timeout: route.timeout.map(common::settings::Millis::duration),
@@ -388,30 +318,12 @@ fn check_route(route: routes::Route, names: &Names, limits: &[Limit], decoder: &
     })
 }
 
-/// Positions of the schemes, none for a public route. Silence is not a choice: a route without `auth` does not load.
-fn check_route_auth(route: &routes::Route, names: &Names, decoder: &mut Decoder) -> Option<Vec<usize>> {
-    match &route.auth {
-        None => {
-            let place = At { value: (), position: route.id.position, path: route.id.path.replace(".id", ".auth") };
-            decoder.mistake_at(
-                &place,
-                "is missing; name the schemes, as in auth: [tokens], or say auth: none for a public route",
-            );
-            None
-        }
-        Some(RouteAuth::Nobody) => Some(Vec::new()),
-        Some(RouteAuth::Schemes(schemes)) => {
-            let mut bearers = schemes.iter().filter(|scheme| names.bearer_schemes.contains(&scheme.value));
-            if let (Some(first), Some(second)) = (bearers.next(), bearers.next()) {
-                let message = format!("reads the same header as {:?}, which decides before it", first.value);
-                decoder.mistake_at(second, message);
-            }
-            schemes.iter().map(|scheme| resolve(scheme, "auth scheme", &names.schemes, decoder)).collect()
-        }
-    }
-}
-
-fn resolve(name: &At<String>, what: &str, known: &HashMap<String, usize>, decoder: &mut Decoder) -> Option<usize> {
+pub(super) fn resolve(
+    name: &At<String>,
+    what: &str,
+    known: &HashMap<String, usize>,
+    decoder: &mut Decoder,
+) -> Option<usize> {
     let found = known.get(&name.value).copied();
     if found.is_none() {
         let mut names: Vec<&str> = known.keys().map(String::as_str).collect();

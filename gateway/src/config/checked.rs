@@ -12,9 +12,12 @@ use common::secret::SecretRef;
 use common::settings::At;
 use http::{HeaderName, Method};
 
-pub(crate) use super::raw::auth::{Introspection, KeySet, TokenAlgorithm};
+pub(crate) use super::raw::auth::{
+    CertificateName, ClaimNames, ClientCertificate, Introspection, KeySet, OpaqueTokens, RedisKeys, TokenAlgorithm,
+};
 pub(crate) use super::raw::limits::StoreDown;
 pub(crate) use super::raw::listeners::TlsVersion;
+pub(crate) use super::raw::revocations::Revocations;
 pub(crate) use super::raw::routes::LogWhat;
 pub(crate) use super::raw::server::{ClientIp, Environment, Leniency, LimitHeader, Log, LogLines, Server};
 pub(crate) use super::raw::upstreams::{Balance, Health, Protocol, Retry, Timeouts, UpstreamTls};
@@ -33,6 +36,8 @@ pub(crate) struct Config {
     pub listeners: Vec<Listener>,
     pub upstreams: Vec<Upstream>,
     pub schemes: Vec<Scheme>,
+    /// Where to ask what was withdrawn.
+    pub revocations: Option<Revocations>,
     /// What gateways share; `None` where each is by itself.
     pub redis: Option<Redis>,
     pub limits: Vec<Limit>,
@@ -40,7 +45,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// The files that it names and that are read with it: certificates, keys, key sets, secrets.
+    /// The files that it names and that are read with it: certificates, keys, key sets, users, secrets.
     pub(crate) fn files(&self) -> Vec<&Path> {
         let mut files: Vec<&Path> = Vec::new();
         for listener in &self.listeners {
@@ -50,21 +55,29 @@ impl Config {
         }
         let authorities = self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()?.ca.as_ref());
         files.extend(authorities.map(|ca| &*ca.value));
-        for scheme in &self.schemes {
-            let secret = match &scheme.kind {
-                SchemeKind::Jwt(Jwt { keys: JwtKeys::File(file), .. }) => {
-                    files.push(&file.value);
-                    None
-                }
-                SchemeKind::Jwt(Jwt { keys: JwtKeys::Shared(secret), .. }) => Some(&secret.value),
-                SchemeKind::Jwt(Jwt { keys: JwtKeys::Fetched(_), .. }) => None,
-                SchemeKind::ApiKey { introspection, .. } => introspection.secret.as_ref().map(|secret| &secret.value),
-            };
-            if let Some(SecretRef::File(file)) = secret {
-                files.push(file);
-            }
-        }
+        files.extend(self.schemes.iter().filter_map(|scheme| scheme.kind.file()));
+        files.extend(self.redis.iter().filter_map(|redis| redis.ca.as_ref()).map(|ca| &*ca.value));
+        let secrets = self.schemes.iter().filter_map(|scheme| scheme.kind.secret());
+        let secrets = secrets.chain(self.redis.iter().filter_map(|redis| redis.password.as_ref()));
+        let secrets = secrets.chain(self.revocations.iter().filter_map(|feed| feed.secret.as_ref()));
+        files.extend(secrets.filter_map(|secret| match &secret.value {
+            SecretRef::File(file) => Some(&**file),
+            SecretRef::Env(_) => None,
+        }));
         files
+    }
+
+    /// The claims that limits count by and that rules compare, besides the subject.
+    pub(crate) fn kept_claims(&self) -> Arc<[Arc<str>]> {
+        let by = self.limits.iter().flat_map(|limit| &limit.by).filter_map(|part| match part {
+            LimitKeyPart::Claim(name) => Some(Arc::clone(name)),
+            _ => None,
+        });
+        let owners = self.routes.iter().filter_map(|route| Some(Arc::clone(&route.owner.as_ref()?.claim)));
+        let mut names: Vec<Arc<str>> = by.chain(owners).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.into()
     }
 }
 
@@ -118,17 +131,66 @@ pub(crate) struct Scheme {
 #[derive(Debug, PartialEq)]
 pub(crate) enum SchemeKind {
     Jwt(Jwt),
-    ApiKey { header: HeaderName, introspection: Introspection },
+    ApiKey { header: HeaderName, bearer: bool, source: KeySource },
+    Opaque(OpaqueTokens),
+    Basic(Basic),
+    Forward(Forward),
+    Certificate(ClientCertificate),
+}
+
+/// Who knows the API keys.
+#[derive(Debug, PartialEq)]
+pub(crate) enum KeySource {
+    Introspection(Introspection),
+    File(At<PathBuf>),
+    Redis(RedisKeys),
 }
 
 impl SchemeKind {
     /// Whether nothing it works with is read from a file or the environment.
     pub(crate) fn is_without_files(&self) -> bool {
+        self.file().is_none() && self.secret().is_none()
+    }
+
+    fn file(&self) -> Option<&Path> {
         match self {
-            Self::Jwt(jwt) => matches!(jwt.keys, JwtKeys::Fetched(_)),
-            Self::ApiKey { introspection, .. } => introspection.secret.is_none(),
+            Self::Jwt(Jwt { keys: JwtKeys::File(file), .. })
+            | Self::ApiKey { source: KeySource::File(file), .. }
+            | Self::Basic(Basic { file, .. }) => Some(&file.value),
+            _ => None,
         }
     }
+
+    fn secret(&self) -> Option<&At<SecretRef>> {
+        match self {
+            Self::Jwt(Jwt { keys: JwtKeys::Shared(secret), .. }) => Some(secret),
+            Self::ApiKey { source: KeySource::Introspection(introspection), .. } => introspection.secret.as_ref(),
+            Self::Opaque(tokens) => tokens.ask.secret.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// User name and password.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Basic {
+    pub file: At<PathBuf>,
+    pub realm: String,
+    pub cache: Duration,
+    pub hashing_max: usize,
+}
+
+/// A service that decides.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Forward {
+    pub url: url::Url,
+    pub send: Vec<HeaderName>,
+    pub subject: HeaderName,
+    pub permissions: HeaderName,
+    pub roles: HeaderName,
+    pub copy: Vec<HeaderName>,
+    pub timeout: Duration,
+    pub questions_max: usize,
 }
 
 /// Signed tokens.
@@ -140,6 +202,10 @@ pub(crate) struct Jwt {
     pub token_type: Option<String>,
     pub algorithms: Vec<TokenAlgorithm>,
     pub keys: JwtKeys,
+    pub claims: ClaimNames,
+    pub cookie: Option<String>,
+    pub query: Option<String>,
+    pub websocket_protocol: bool,
     pub leeway: Duration,
     pub cache_max: u32,
 }
@@ -220,7 +286,12 @@ pub(crate) struct Route {
     pub methods: Vec<Method>,
     /// Positions in `Config::schemes`; empty for a public route.
     pub schemes: Vec<usize>,
-    pub require: Vec<Arc<str>>,
+    pub require: Requirements,
+    pub owner: Option<Owner>,
+    /// Whether it is only watched who is unknown.
+    pub shadow_auth: bool,
+    /// Whether it is only watched who may not.
+    pub shadow_require: bool,
     /// Positions in `Config::limits`.
     pub limits: Vec<usize>,
     /// Position in `Config::upstreams`.
@@ -231,3 +302,31 @@ pub(crate) struct Route {
     pub body_bytes_max: u64,
     pub log: LogWhat,
 }
+
+/// What a caller must have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Requirements {
+    pub always: Needs,
+    /// What is needed besides for these methods.
+    pub by_method: Vec<(Method, Needs)>,
+}
+
+/// Permissions and roles; what is empty asks for nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Needs {
+    pub all: Box<[Arc<str>]>,
+    pub any: Box<[Arc<str>]>,
+    pub roles: Box<[Arc<str>]>,
+}
+
+/// The part of the path that must name the caller.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Owner {
+    pub claim: Arc<str>,
+    /// Counted from 0.
+    pub segment: usize,
+    pub unless: Box<[Arc<str>]>,
+}
+
+#[cfg(test)]
+pub(crate) use super::raw::auth::RequiredClaim;

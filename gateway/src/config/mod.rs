@@ -8,6 +8,7 @@
 
 mod check;
 mod check_limits;
+mod check_schemes;
 pub(crate) mod checked;
 pub(crate) mod manual;
 mod raw;

@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::settings::{At, Decode, Decoder, Node, Shape, Value};
+use common::settings::{At, Decode, Decoder, Named, Node, Shape, Value};
 use http::{HeaderName, Method};
 
+use super::raw::routes::{Needs, NeedsByMethod};
 use crate::base::limiter::Calendar;
 
 /// An address to listen on or to ask: IP and port.
@@ -93,6 +94,14 @@ pub(crate) enum RouteAuth {
     Nobody,
     Schemes(Vec<At<String>>),
 }
+
+/// What a caller must have, written as a list of permissions or by name.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Require(pub NeedsByMethod);
+
+/// The same for one method.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct MethodNeeds(pub Needs);
 
 /// An `http` or `https` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -365,6 +374,34 @@ impl Decode for RouteAuth {
 
     fn shape() -> Shape {
         Shape::OneOf(vec![Shape::List(Box::new(Shape::text("scheme name"))), Shape::Word(&["none"])])
+    }
+}
+
+impl Decode for Require {
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        if let Value::List(_) = &node.value {
+            let all = Vec::decode(node, decoder)?;
+            let methods = Named::decode(&Node { value: Value::Map(Vec::new()), position: node.position }, decoder)?;
+            return Some(Self(NeedsByMethod { all, any: Vec::new(), roles: Vec::new(), methods }));
+        }
+        NeedsByMethod::decode(node, decoder).map(Self)
+    }
+
+    fn shape() -> Shape {
+        Shape::OneOf(vec![Shape::List(Box::new(Shape::text("permission"))), NeedsByMethod::shape()])
+    }
+}
+
+impl Decode for MethodNeeds {
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        if let Value::List(_) = &node.value {
+            return Vec::decode(node, decoder).map(|all| Self(Needs { all, any: Vec::new(), roles: Vec::new() }));
+        }
+        Needs::decode(node, decoder).map(Self)
+    }
+
+    fn shape() -> Shape {
+        Shape::OneOf(vec![Shape::List(Box::new(Shape::text("permission"))), Needs::shape()])
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Context {
     pub spent: Vec<Spent>,
     /// Places held until the request is over.
     pub places: Vec<Place>,
+    /// The schemes whose credential was there, when none was good.
+    pub auth_tried: Vec<Arc<str>>,
     /// Refusals of what is only watched: noted, and not enforced.
     pub shadow: Vec<Shadowed>,
     /// A refusal that is on its way out through Pingora's error path.
@@ -70,6 +72,7 @@ impl Context {
             verdict: Verdict::Proxied,
             spent: Vec::new(),
             places: Vec::new(),
+            auth_tried: Vec::new(),
             shadow: Vec::new(),
             pending: None,
             dispatch: DispatchNotes::default(),

@@ -18,7 +18,9 @@ pub(crate) mod verdict;
 
 use crate::base::head::Head;
 use crate::base::refusal::Refusal;
+use admission::Target;
 use auth::authorize::Permit;
+use common::code::Code;
 use context::Context;
 use limit::Caller;
 use plan::{Plan, Route};
@@ -36,7 +38,7 @@ pub(crate) async fn admit(head: Head<'_>, plan: &Plan, context: &mut Context) ->
     admission::size::check(&head, &route)?;
     let caller = Caller { client, headers: head.headers, route: &route.id, identity: None };
     admission::rate_by_ip::check(&caller, &route, context)?;
-    match authenticated(&head, &route, context).await {
+    match authenticated(&head, &target, &route, plan, context).await {
         Ok(permit) => budget::spend::spend(&permit, caller, &route, context).await?,
         Err(refusal) => {
             // Trying credentials counts as much as using them; what is our own fault does not.
@@ -49,9 +51,31 @@ pub(crate) async fn admit(head: Head<'_>, plan: &Plan, context: &mut Context) ->
     Ok(target.rewritten())
 }
 
-/// Who is it, and may they?
-async fn authenticated(head: &Head<'_>, route: &Route, context: &mut Context) -> Result<Permit, Refusal> {
-    let identity = auth::authenticate::identify(head, route, context.now).await?;
+/// Who is it, and may they? What is only watched is noted, and passes.
+async fn authenticated(
+    head: &Head<'_>,
+    target: &Target<'_>,
+    route: &Route,
+    plan: &Plan,
+    context: &mut Context,
+) -> Result<Permit, Refusal> {
+    let Some(client) = context.client else { return Err(Refusal::new(Code::InternalError)) };
+    let now = context.now;
+    let identified =
+        auth::authenticate::identify(head, client, route, &plan.revocations, now, &mut context.auth_tried).await;
+    let identity = match identified {
+        Err(refusal) if route.shadow_auth => {
+            context.note_shadow(refusal.code, refusal.policy);
+            return Ok(auth::authorize::watched(None));
+        }
+        identified => identified?,
+    };
     context.note_identity(identity.clone());
-    auth::authorize::permit(identity, route)
+    match auth::authorize::permit(identity.clone(), route, head.method, &target.path) {
+        Err(refusal) if route.shadow_require => {
+            context.note_shadow(refusal.code, refusal.policy);
+            Ok(auth::authorize::watched(identity))
+        }
+        permit => permit,
+    }
 }

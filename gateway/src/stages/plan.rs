@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::code::Code;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::admission::address::Addresses;
 use super::admission::sanity::HeadLimits;
 use super::auth::authenticate::Scheme;
+use super::auth::credential::Bearers;
+use super::auth::revocations::Revocations;
 use super::limit::Limit;
 use crate::base::limiter::{KeyId, Standing};
 use crate::base::telemetry::metrics::{Metrics, RouteMetrics};
-use crate::config::checked::LogWhat;
+use crate::config::checked::{LogWhat, Owner, Requirements};
 use crate::route::table::Table;
 use crate::upstream::pool::Pool;
 
@@ -27,6 +29,7 @@ pub(crate) struct Plan {
     /// Metrics of requests that fit no route.
     pub unrouted: RouteMetrics,
     pub metrics: Arc<Metrics>,
+    pub revocations: Arc<Revocations>,
 }
 
 /// One route, with everything resolved.
@@ -35,7 +38,19 @@ pub(crate) struct Route {
     pub id: Arc<str>,
     /// Tried in this order; empty for a public route.
     pub schemes: Box<[Arc<Scheme>]>,
-    pub require: Box<[Arc<str>]>,
+    /// Which kinds of bearer tokens they take.
+    pub bearers: Bearers,
+    /// Query parameters that may carry a credential, and so go no further.
+    pub hidden_query: Box<[Box<str>]>,
+    /// Whether a WebSocket's protocols may carry one.
+    pub takes_protocol_token: bool,
+    /// Headers that only a scheme may set.
+    pub copied: Box<[HeaderName]>,
+    pub require: Requirements,
+    pub owner: Option<Owner>,
+    /// Whether it is only watched who is unknown, and who may not.
+    pub shadow_auth: bool,
+    pub shadow_require: bool,
     /// `RateLimit-Policy`: what its limits allow, the same for every answer. `None` for a route without limits.
     pub limit_policy: Option<HeaderValue>,
     pub limit_headers: LimitHeaders,

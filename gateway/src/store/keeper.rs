@@ -24,14 +24,15 @@ const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// How long an answer to what no request waits for may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Keeps a store connected, and sends its settlements, until it is gone. The second call for a store does nothing.
-pub(crate) fn keep(store: &Arc<Store>) {
+/// Keeps a store connected, and sends its settlements, until it is gone. Whether it was not kept before: the second
+/// call for a store does nothing.
+pub(crate) fn keep(store: &Arc<Store>) -> bool {
     let waiting = store.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(settlements) = waiting {
-        store.metrics.up.set(0);
-        tokio::spawn(keep_connected(Arc::downgrade(store)));
-        tokio::spawn(settle(Arc::downgrade(store), settlements));
-    }
+    let Some(settlements) = waiting else { return false };
+    store.metrics.up.set(0);
+    tokio::spawn(keep_connected(Arc::downgrade(store)));
+    tokio::spawn(settle(Arc::downgrade(store), settlements));
+    true
 }
 
 async fn keep_connected(store: Weak<Store>) {
@@ -80,7 +81,10 @@ async fn watch(store: Arc<Store>) {
         let link = store.link.load_full();
         let Some(link) = link else { return };
         match heartbeat(&store, &link).await {
-            Ok(replicas) => store.replicas.store(replicas, Ordering::Relaxed),
+            Ok(replicas) => {
+                store.replicas.store(replicas, Ordering::Relaxed);
+                store.write_key_uses().await;
+            }
             Err(error) => {
                 store.went(&error.to_string());
                 return;

@@ -1,6 +1,6 @@
 //! Store: what gateways share, in Redis.
 //!
-//! For: limits that hold over all gateways, and how many of them there are. May touch: the Redis server of the configuration.
+//! For: limits that hold over all gateways and how many of them there are, what was withdrawn, and API keys. May touch: the Redis server of the configuration.
 //! Promises: a question has one deadline, and none is asked while the store is known to be away; whoever asks goes on without
 //! an answer; the store's coming and going is logged once each and shown in `gateway_limit_store_up`; a password is in no
 //! log line. Read next: `limits.rs` for what is asked, `keeper.rs` for the connection, `spend.lua` for the one round trip.
@@ -8,7 +8,9 @@
 mod keeper;
 mod limits;
 mod link;
+mod records;
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -50,6 +52,8 @@ pub(crate) struct Store {
     settlements: mpsc::Sender<Settlement>,
     /// The other end, until `keep` takes it.
     waiting: Mutex<Option<mpsc::Receiver<Settlement>>>,
+    /// When keys were last used, by their ids, until the next heartbeat writes it down.
+    key_uses: Mutex<HashMap<Box<str>, u64>>,
     metrics: StoreMetrics,
 }
 
@@ -68,6 +72,7 @@ impl Store {
             lost: Notify::new(),
             settlements,
             waiting: Mutex::new(Some(waiting)),
+            key_uses: Mutex::default(),
             metrics,
         }
     }

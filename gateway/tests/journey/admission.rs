@@ -117,7 +117,7 @@ async fn behind_a_trusted_proxy_the_rightmost_stranger_is_the_client() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_limit_by_address_comes_before_authentication() {
     let echo = Echo::start().await;
-    let gateway = limited_gateway(&echo, "3/min", "[tokens]").await;
+    let gateway = limited_gateway(&echo, "3/min", "[tokens], require: []").await;
     // Guessing tokens is limited as well: the fourth guess is not even looked at.
     for guess in 0..4 {
         let answer = client::send(client::plain().get(gateway.url("/x")).bearer_auth(format!("guess-{guess}"))).await;

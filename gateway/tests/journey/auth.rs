@@ -22,7 +22,7 @@ use crate::harness::upstream::Echo;
 const ROUTES: &str = "\
 routes:
   - { id: any, path: /any, auth: [tokens], require: [read], to: api }
-  - { id: es, path: /es, auth: [es_tokens], to: api }
+  - { id: es, path: /es, auth: [es_tokens], require: [], to: api }
 ";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -263,10 +263,10 @@ async fn gateway(echo: &Echo, tokens: &str, keys: Option<&str>) -> Gateway {
         Some(keys) => {
             settings.push_str("  keys: ");
             settings.push_str(keys);
-            settings.push_str("\nroutes:\n  - { id: keys, path: /keys, auth: [keys], to: api }\n");
-            settings.push_str("  - { id: x, path: /x, auth: [tokens, keys], to: api }\n");
+            settings.push_str("\nroutes:\n  - { id: keys, path: /keys, auth: [keys], require: [], to: api }\n");
+            settings.push_str("  - { id: x, path: /x, auth: [tokens, keys], require: [], to: api }\n");
         }
-        None => settings.push_str("routes:\n  - { id: x, path: /x, auth: [tokens], to: api }\n"),
+        None => settings.push_str("routes:\n  - { id: x, path: /x, auth: [tokens], require: [], to: api }\n"),
     }
     Gateway::plain(&settings).await
 }
@@ -289,7 +289,7 @@ async fn a_rotated_key_is_accepted_from_its_first_token_on() {
     .await;
     let jwks = format!("{{ urls: [\"http://{}/jwks.json\"], refresh: 5m }}", source.address);
     let settings = format!(
-        "{HEAD}{HTTP}{}auth:\n  tokens: {}\nroutes:\n  - {{ id: any, path: /any, auth: [tokens], to: api }}\n",
+        "{HEAD}{HTTP}{}auth:\n  tokens: {}\nroutes:\n  - {{ id: any, path: /any, auth: [tokens], require: [], to: api }}\n",
         upstream(&Pool::of(&[echo.address()])),
         scheme("ES256", &jwks)
     );

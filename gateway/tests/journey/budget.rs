@@ -112,7 +112,7 @@ async fn identity_gateway(echo: &Echo, by: &str, keys: Option<&str>) -> Gateway 
     };
     let settings = format!(
         "{HEAD}{HTTP}{upstream}auth:\n  tokens: {tokens}\n{keys}limits:\n  per_user: {{ by: {by}, rate: 5/min }}\n\
-         routes:\n  - {{ id: all, path: /*, auth: {schemes}, limits: [per_user], to: api }}\n"
+         routes:\n  - {{ id: all, path: /*, auth: {schemes}, require: [], limits: [per_user], to: api }}\n"
     );
     Gateway::plain(&settings).await
 }

@@ -62,7 +62,7 @@ async fn a_bidirectional_stream_passes_message_by_message() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_is_a_grpc_status() {
-    let (gateway, authority) = gateway("auth: [tokens]").await;
+    let (gateway, authority) = gateway("auth: [tokens], require: []").await;
     let mut client = client(&gateway, &authority).await;
     let answer =
         within("an answer", PATIENCE, client.send_request(call(Full::new(Bytes::from_static(MESSAGE))))).await;

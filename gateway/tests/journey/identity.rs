@@ -137,7 +137,7 @@ async fn guarded_gateway(echo: &Echo) -> Gateway {
     let settings = format!(
         "{HEAD}{HTTP}{upstream}auth:\n  tokens: {tokens}\nroutes:\n  \
          - {{ id: public, path: /public, auth: none, to: api }}\n  \
-         - {{ id: private, path: /private, auth: [tokens], to: api }}\n"
+         - {{ id: private, path: /private, auth: [tokens], require: [], to: api }}\n"
     );
     Gateway::plain(&settings).await
 }

@@ -169,8 +169,8 @@ async fn hosts_match_exactly_or_by_wildcard() {
     let echo = Echo::start().await;
     let routes = "\
 routes:
-  - { id: wildcard, host: \"*.example.test\", path: /*, auth: [tokens], to: api }
-  - { id: exact, host: api.example.test, path: /*, auth: [tokens], to: api }
+  - { id: wildcard, host: \"*.example.test\", path: /*, auth: [tokens], require: [], to: api }
+  - { id: exact, host: api.example.test, path: /*, auth: [tokens], require: [], to: api }
 ";
     let gateway = guarded_gateway(&echo, routes).await;
     let cases = [
@@ -200,12 +200,12 @@ routes:
 async fn the_most_specific_route_wins_whatever_the_order() {
     let echo = Echo::start().await;
     let mut lines = [
-        "  - { id: all, path: /*, auth: [tokens], to: api }",
-        "  - { id: api, path: /api/*, auth: [tokens], to: api }",
-        "  - { id: deep, path: /api/v1/*, auth: [tokens], to: api }",
-        "  - { id: exact, path: /api/v1/query, auth: [tokens], to: api }",
-        "  - { id: post, path: /api/v1/query, methods: [POST], auth: [tokens], to: api }",
-        "  - { id: host, host: a.test, path: /*, auth: [tokens], to: api }",
+        "  - { id: all, path: /*, auth: [tokens], require: [], to: api }",
+        "  - { id: api, path: /api/*, auth: [tokens], require: [], to: api }",
+        "  - { id: deep, path: /api/v1/*, auth: [tokens], require: [], to: api }",
+        "  - { id: exact, path: /api/v1/query, auth: [tokens], require: [], to: api }",
+        "  - { id: post, path: /api/v1/query, methods: [POST], auth: [tokens], require: [], to: api }",
+        "  - { id: host, host: a.test, path: /*, auth: [tokens], require: [], to: api }",
     ];
     let cases = [
         ("GET", "b.test", "/", "all"),

@@ -37,6 +37,8 @@ pub(crate) struct Entry {
     pub code: Option<&'static str>,
     pub route: Option<Arc<str>>,
     pub policy: Option<Arc<str>>,
+    /// The auth schemes whose credential was there, when none was good.
+    pub auth_tried: Vec<Arc<str>>,
     /// What would have been refused, were it enforced: policy and code of each.
     pub shadow: Vec<(Option<Arc<str>>, &'static str)>,
     pub upstream: Option<Arc<str>>,
@@ -163,6 +165,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    auth_tried: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     shadow: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<&'a str>,
@@ -192,6 +196,7 @@ impl<'a> From<&'a Entry> for Line<'a> {
             code: entry.code,
             route: entry.route.as_deref(),
             policy: entry.policy.as_deref(),
+            auth_tried: entry.auth_tried.iter().map(|scheme| &**scheme).collect(),
             shadow: entry
                 .shadow
                 .iter()
@@ -253,6 +258,7 @@ mod tests {
             code: None,
             route: Some("api".into()),
             policy: None,
+            auth_tried: Vec::new(),
             shadow: Vec::new(),
             upstream: Some("127.0.0.1:8000".into()),
             client: Some(IpAddr::from([127, 0, 0, 1])),

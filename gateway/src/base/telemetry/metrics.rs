@@ -33,10 +33,8 @@ pub(crate) struct Metrics {
     pub access_log_lost: IntCounter,
     /// What is seen of the store that gateways share.
     pub store: StoreMetrics,
-    /// Fetches of key sets, by scheme and outcome.
-    pub key_set_fetches: IntCounterVec,
-    /// Questions to the source of API keys, by scheme and outcome.
-    pub key_lookups: IntCounterVec,
+    /// What is seen of credentials and their sources.
+    pub auth: AuthMetrics,
 }
 
 /// The handles of the store that gateways share.
@@ -50,6 +48,43 @@ pub(crate) struct StoreMetrics {
     pub failures: IntCounter,
     /// Settlements that found the queue full.
     pub settlements_lost: IntCounter,
+}
+
+/// What is seen of credentials and their sources.
+#[derive(Clone, Debug)]
+pub(crate) struct AuthMetrics {
+    outcomes: IntCounterVec,
+    /// Withdrawals that are remembered.
+    pub revocations: IntGauge,
+    /// Whether the feed of withdrawals answers: 1 or 0.
+    pub revocation_feed_up: IntGauge,
+    /// Fetches of key sets, by scheme and outcome.
+    pub key_set_fetches: IntCounterVec,
+    /// Questions to sources of credentials, by scheme and outcome.
+    pub key_lookups: IntCounterVec,
+}
+
+impl AuthMetrics {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counters =
+            |name, help| registered(registry, IntCounterVec::new(Opts::new(name, help), &["scheme", "outcome"])?);
+        let gauge = |name, help| registered(registry, IntGauge::new(name, help)?);
+        Ok(Self {
+            outcomes: counters("gateway_auth_total", "Credentials by what became of them.")?,
+            revocations: gauge("gateway_revocations", "Withdrawn tokens, subjects and keys that are remembered.")?,
+            revocation_feed_up: gauge(
+                "gateway_revocation_feed_up",
+                "Whether the feed of withdrawals answers: 1 or 0.",
+            )?,
+            key_set_fetches: counters("gateway_key_set_fetches_total", "Fetches of key sets.")?,
+            key_lookups: counters("gateway_key_lookups_total", "Questions to sources of credentials.")?,
+        })
+    }
+
+    /// The counter of a scheme's credentials with this outcome.
+    pub(crate) fn outcome(&self, scheme: &str, outcome: &str) -> IntCounter {
+        self.outcomes.with_label_values(&[scheme, outcome])
+    }
 }
 
 /// Upper edges of the buckets of the store's answers, in seconds.
@@ -154,16 +189,7 @@ impl Metrics {
                 IntCounter::new("gateway_access_log_lost_total", "Access log lines that found the queue full.")?,
             )?,
             store: StoreMetrics::new(&registry)?,
-            key_set_fetches: counters(
-                "gateway_key_set_fetches_total",
-                "Fetches of key sets.",
-                &["scheme", "outcome"],
-            )?,
-            key_lookups: counters(
-                "gateway_key_lookups_total",
-                "Questions to the source of API keys.",
-                &["scheme", "outcome"],
-            )?,
+            auth: AuthMetrics::new(&registry)?,
             registry,
         })
     }

@@ -7,6 +7,7 @@
 pub(super) mod auth;
 pub(super) mod limits;
 pub(super) mod listeners;
+pub(super) mod revocations;
 pub(super) mod routes;
 pub(super) mod server;
 pub(super) mod stores;
@@ -37,6 +38,8 @@ section! {
         pub upstreams: Named<upstreams::Upstream> = "{}",
         /// How callers prove who they are, by name.
         pub auth: Named<auth::Scheme> = "{}",
+        /// Where to ask what was withdrawn before its end.
+        pub revocations: Option<revocations::Revocations> = "null",
         /// What gateways share with each other.
         pub stores: stores::Stores = "{}",
         /// How much a caller may ask, by name.

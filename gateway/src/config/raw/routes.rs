@@ -1,9 +1,9 @@
 //! Keys of `routes`: which requests go where, and what they must show.
 
-use common::settings::{At, ByteSize, Millis};
+use common::settings::{At, ByteSize, Millis, Named};
 use common::{choice, section};
 
-use crate::config::values::{HostPattern, PathPattern, RouteAuth, RouteMethod};
+use crate::config::values::{HostPattern, MethodNeeds, PathPattern, Require, RouteAuth, RouteMethod};
 
 choice! {
     /// Which requests are written to the access log.
@@ -12,6 +12,54 @@ choice! {
         All = "all",
         /// Those answered with 400 or more.
         Errors = "errors",
+    }
+}
+
+choice! {
+    /// What may be only watched.
+    pub(crate) enum Watched {
+        /// Whether the caller is known. Who is not passes without an identity.
+        Auth = "auth",
+        /// Whether the caller may: `require` and `owner`.
+        Require = "require",
+    }
+}
+
+section! {
+    /// What a caller must have.
+    pub(crate) struct Needs {
+        /// Permissions, all of them.
+        pub all: Vec<String> = "[]",
+        /// Permissions, one of them.
+        pub any: Vec<String> = "[]",
+        /// Roles, one of them.
+        pub roles: Vec<String> = "[]",
+    }
+}
+
+section! {
+    /// What a caller must have, and what more for some methods.
+    pub(crate) struct NeedsByMethod {
+        /// Permissions, all of them.
+        pub all: Vec<String> = "[]",
+        /// Permissions, one of them.
+        pub any: Vec<String> = "[]",
+        /// Roles, one of them.
+        pub roles: Vec<String> = "[]",
+        /// What is needed besides for a method, by its name; each a list of permissions, or all, any and roles.
+        pub methods: Named<MethodNeeds> = "{}",
+    }
+}
+
+section! {
+    /// Whose resource it is: a part of the path names its owner.
+    pub(crate) struct Owner {
+        /// Claim of the caller that must be there; `sub` is the subject.
+        pub claim: String = "sub",
+        /// Which part, counted from 1: in `/users/42/keys`, the second is `42`.
+        pub segment: u8 => "say which part of the path names the owner, counted from 1",
+        /// Permissions that lift the rule, one of them.
+        pub unless: Vec<String> = "[]",
     }
 }
 
@@ -28,8 +76,13 @@ section! {
         pub methods: Vec<RouteMethod> = "[]",
         /// Who may use it: auth schemes, tried in this order, or `none` for everybody. Must be there.
         pub auth: Option<RouteAuth> = "null",
-        /// Permissions that a caller must have, all of them.
-        pub require: Vec<String> = "[]",
+        /// What a caller must have: a list of permissions, all of which are needed, or more than that, by name. Must be there
+        /// unless the route is public; `require: []` says that any known caller may use it.
+        pub require: Option<Require> = "null",
+        /// The part of the path that must name the caller.
+        pub owner: Option<Owner> = "null",
+        /// What is only watched: what it would refuse is noted in log and metrics, and passes.
+        pub shadow: Vec<Watched> = "[]",
         /// Limits that count here.
         pub limits: Vec<At<String>> = "[]",
         /// Upstream that answers.

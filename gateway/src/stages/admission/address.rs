@@ -87,12 +87,14 @@ mod tests {
         let head = Head {
             method: &Method::GET,
             path: b"/",
+            query: None,
             target_bytes: 1,
             authority: None,
             headers: &headers,
             peer: peer.parse().expect("an address"),
             encrypted: true,
             http2: false,
+            client_certificate: None,
         };
         let client = client(&head, &addresses);
         (client.ip.to_string(), client.network.to_string())

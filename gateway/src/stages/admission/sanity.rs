@@ -117,12 +117,14 @@ mod tests {
         let head = Head {
             method: &Method::GET,
             path: path.as_bytes(),
+            query: None,
             target_bytes: path.len(),
             authority: None,
             headers: &headers,
             peer: [127, 0, 0, 1].into(),
             encrypted: true,
             http2: false,
+            client_certificate: None,
         };
         check(&head, &LIMITS)
             .map(|target| (target.host.to_string(), target.rewritten()))

@@ -3,14 +3,22 @@
 use std::sync::Arc;
 
 use common::code::Code;
-use http::header::AUTHORIZATION;
+use http::HeaderName;
+use prometheus::IntCounter;
 
-use super::api_key::ApiKeyVerifier;
-use super::identity::Identity;
+use super::api_key::{self, ApiKeyVerifier};
+use super::basic::BasicVerifier;
+use super::certificate::CertificateVerifier;
+use super::credential::{self, Bearers, Credential};
+use super::forward::ForwardVerifier;
+use super::identity::{Identity, Method};
+use super::introspect::Introspector;
 use super::jwks::KeyStore;
-use super::jwt::JwtVerifier;
-use crate::base::head::{Head, Occurrence};
+use super::jwt::{self, JwtVerifier};
+use super::revocations::Revocations;
+use crate::base::head::Head;
 use crate::base::refusal::{Advice, Challenge, Refusal};
+use crate::stages::admission::address::Client;
 use crate::stages::context::Now;
 use crate::stages::plan::Route;
 
@@ -19,51 +27,121 @@ use crate::stages::plan::Route;
 pub(crate) struct Scheme {
     pub name: Arc<str>,
     pub verifier: Verifier,
+    pub counts: SchemeCounts,
+}
+
+/// What became of the credentials of a scheme.
+#[derive(Debug)]
+pub(crate) struct SchemeCounts {
+    pub accepted: IntCounter,
+    pub refused: IntCounter,
+    /// Nobody could say.
+    pub undecided: IntCounter,
 }
 
 /// What checks the credentials of a scheme.
 #[derive(Debug)]
 pub(crate) enum Verifier {
-    Jwt(JwtVerifier),
-    ApiKey(ApiKeyVerifier),
+    Jwt(Box<JwtVerifier>),
+    /// Also as a bearer token, where it says so.
+    ApiKey(Box<ApiKeyVerifier>, bool),
+    Opaque(Box<Introspector>),
+    Basic(Box<BasicVerifier>),
+    Forward(Box<ForwardVerifier>),
+    Certificate(CertificateVerifier),
 }
 
-/// A credential as it was sent.
-enum Credential<'a> {
-    Absent,
-    Ambiguous,
-    Sent(&'a str),
-}
-
-/// Who sent this request? `None` on public routes, where credentials are not even looked at.
+/// Who sent this request? `None` on public routes, where credentials are not even looked at. `tried` are the schemes whose
+/// credential was there, when none of them was good.
 ///
 /// # Errors
 /// 401 when no credential was sent or the one that was is not good, 503 when it cannot be checked.
-pub(crate) async fn identify(head: &Head<'_>, route: &Route, now: Now) -> Result<Option<Arc<Identity>>, Refusal> {
+pub(crate) async fn identify(
+    head: &Head<'_>,
+    client: Client,
+    route: &Route,
+    revocations: &Revocations,
+    now: Now,
+    tried: &mut Vec<Arc<str>>,
+) -> Result<Option<Arc<Identity>>, Refusal> {
+    let mut of_others = None;
     for scheme in &route.schemes {
-        let refused = match scheme.read(head) {
-            Credential::Absent => continue,
-            Credential::Ambiguous => Refusal::new(Code::CredentialAmbiguous).advice(challenges(route)),
-            Credential::Sent(credential) => match scheme.verify(credential, now).await {
-                Ok(identity) => return Ok(Some(identity)),
-                Err(refusal) => refusal,
-            },
-        };
-        return Err(refused.policy(&scheme.name));
+        let credential = scheme.read(head, route.bearers);
+        if credential == Credential::Absent {
+            continue;
+        }
+        let outcome = scheme.judge(credential, head, client, route, now).await;
+        let outcome = outcome.and_then(|identity| match identity {
+            Some(identity) if revocations.refuse(&identity, now) => Err(withdrawn(&identity)),
+            identity => Ok(identity),
+        });
+        if matches!(&outcome, Ok(Some(_))) {
+            scheme.counts.accepted.inc();
+            return outcome;
+        }
+        tried.push(Arc::clone(&scheme.name));
+        match outcome {
+            // Of another issuer: one of the next may know it.
+            Ok(_) => {
+                of_others.get_or_insert(Arc::clone(&scheme.name));
+            }
+            Err(refusal) => {
+                scheme.counts.count(&refusal);
+                return Err(refusal.policy(&scheme.name));
+            }
+        }
     }
     let Some(first) = route.schemes.first() else { return Ok(None) };
-    let takes_tokens = route.schemes.iter().any(|scheme| matches!(scheme.verifier, Verifier::Jwt(_)));
-    let code = if takes_tokens { Code::TokenMissing } else { Code::KeyMissing };
-    Err(Refusal::new(code).policy(&first.name).advice(challenges(route)))
+    match of_others {
+        Some(scheme) => Err(jwt::refusal(Code::TokenIssuerInvalid).policy(&scheme)),
+        None => Err(missing(route).policy(&first.name)),
+    }
 }
 
-/// One challenge for each kind of credential that the route takes (RFC 9110 §11.6.1).
+/// What is said to whoever has sent nothing: one challenge for each kind of credential that the route takes (RFC 9110 §11.6.1).
+fn missing(route: &Route) -> Refusal {
+    let any = |wanted: fn(&Verifier) -> bool| route.schemes.iter().any(|scheme| wanted(&scheme.verifier));
+    let code = if any(|verifier| matches!(verifier, Verifier::Jwt(_) | Verifier::Opaque(_))) {
+        Code::TokenMissing
+    } else if any(|verifier| matches!(verifier, Verifier::ApiKey(..))) {
+        Code::KeyMissing
+    } else if any(|verifier| matches!(verifier, Verifier::Certificate(_))) {
+        Code::CertificateMissing
+    } else {
+        Code::CredentialMissing
+    };
+    Refusal::new(code).advice(challenges(route))
+}
+
 fn challenges(route: &Route) -> Advice {
-    let kinds = route.schemes.iter().map(|scheme| match scheme.verifier {
-        Verifier::Jwt(_) => Challenge::Bearer,
-        Verifier::ApiKey(_) => Challenge::ApiKey,
-    });
-    Advice::Authenticate(kinds.collect())
+    let mut challenges: Vec<Challenge> = Vec::new();
+    for scheme in &route.schemes {
+        let challenge = match &scheme.verifier {
+            Verifier::Jwt(_) | Verifier::Opaque(_) => Challenge::Bearer,
+            Verifier::ApiKey(..) => Challenge::ApiKey,
+            Verifier::Basic(users) => users.challenge(),
+            Verifier::Forward(_) | Verifier::Certificate(_) => continue,
+        };
+        if !challenges.contains(&challenge) {
+            challenges.push(challenge);
+        }
+    }
+    Advice::Authenticate(challenges)
+}
+
+/// What is said of a credential that was good and is no more.
+fn withdrawn(identity: &Identity) -> Refusal {
+    match identity.method {
+        Method::ApiKey => api_key::invalid(),
+        _ => jwt::refusal(Code::TokenRevoked),
+    }
+}
+
+impl SchemeCounts {
+    fn count(&self, refusal: &Refusal) {
+        let counter = if refusal.code.status() >= 500 { &self.undecided } else { &self.refused };
+        counter.inc();
+    }
 }
 
 impl Scheme {
@@ -71,38 +149,71 @@ impl Scheme {
     pub(crate) fn key_store(&self) -> Option<&Arc<KeyStore>> {
         match &self.verifier {
             Verifier::Jwt(tokens) => Some(tokens.keys()),
-            Verifier::ApiKey(_) => None,
+            _ => None,
         }
     }
 
-    fn read<'a>(&self, head: &Head<'a>) -> Credential<'a> {
+    /// The query parameter that may carry its credential.
+    pub(crate) fn query_parameter(&self) -> Option<&str> {
         match &self.verifier {
-            Verifier::Jwt(_) => match head.single(&AUTHORIZATION) {
-                Occurrence::Absent => Credential::Absent,
-                Occurrence::Repeated => Credential::Ambiguous,
-                // Another scheme's credential in the same header is not ours to judge.
-                Occurrence::Once(value) => {
-                    value.to_str().ok().and_then(bearer).map_or(Credential::Absent, Credential::Sent)
+            Verifier::Jwt(tokens) => tokens.places().query.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether its credential may stand among the protocols of a WebSocket.
+    pub(crate) fn takes_protocol_token(&self) -> bool {
+        matches!(&self.verifier, Verifier::Jwt(tokens) if tokens.places().websocket_protocol)
+    }
+
+    /// The headers that only it may set on a request.
+    pub(crate) fn copied(&self) -> &[HeaderName] {
+        match &self.verifier {
+            Verifier::Forward(service) => service.copied(),
+            _ => &[],
+        }
+    }
+
+    fn read<'a>(&self, head: &Head<'a>, bearers: Bearers) -> Credential<'a> {
+        match &self.verifier {
+            Verifier::Jwt(tokens) => credential::signed(head, tokens.places(), bearers),
+            Verifier::ApiKey(keys, as_bearer) => credential::api_key(head, keys.header(), *as_bearer),
+            Verifier::Opaque(_) => credential::opaque(head, bearers),
+            Verifier::Basic(_) => credential::basic(head),
+            Verifier::Forward(_) => Credential::Request,
+            Verifier::Certificate(_) => head.client_certificate.map_or(Credential::Absent, Credential::Certificate),
+        }
+    }
+
+    /// Whose it is; `None` when it is for another scheme of the route to say.
+    async fn judge(
+        &self,
+        credential: Credential<'_>,
+        head: &Head<'_>,
+        client: Client,
+        route: &Route,
+        now: Now,
+    ) -> Result<Option<Arc<Identity>>, Refusal> {
+        match (&self.verifier, credential) {
+            (_, Credential::Ambiguous) => Err(Refusal::new(Code::CredentialAmbiguous).advice(challenges(route))),
+            (Verifier::Jwt(tokens), Credential::Sent(token)) => {
+                if route.bearers.signed > 1 && !tokens.is_issuer_of(token) {
+                    return Ok(None);
                 }
-            },
-            Verifier::ApiKey(keys) => match head.single(keys.header()) {
-                Occurrence::Absent => Credential::Absent,
-                Occurrence::Repeated => Credential::Ambiguous,
-                Occurrence::Once(value) => Credential::Sent(value.to_str().unwrap_or("")),
-            },
+                tokens.verify(token, now).await.map(Some)
+            }
+            (Verifier::ApiKey(keys, _), Credential::Sent(key)) => keys.verify(key, now).await.map(Some),
+            (Verifier::Opaque(tokens), Credential::Sent(token)) => {
+                let known = tokens.identify(token, now).await?;
+                known.map(Some).ok_or_else(|| jwt::refusal(Code::TokenInactive))
+            }
+            (Verifier::Basic(users), Credential::Sent(credential)) => users.verify(credential).await.map(Some),
+            (Verifier::Forward(service), Credential::Request) => service.verify(head, client).await.map(Some),
+            (Verifier::Certificate(certificates), Credential::Certificate(shown)) => {
+                certificates.verify(shown).map(Some)
+            }
+            // A scheme reads credentials of its own kind only.
+            _ => Err(Refusal::new(Code::InternalError)),
         }
     }
-
-    async fn verify(&self, credential: &str, now: Now) -> Result<Arc<Identity>, Refusal> {
-        match &self.verifier {
-            Verifier::Jwt(tokens) => tokens.verify(credential, now).await,
-            Verifier::ApiKey(keys) => keys.verify(credential, now).await,
-        }
-    }
-}
-
-/// The token behind `Bearer`, whose name is not case-sensitive (RFC 9110 §11.1).
-fn bearer(value: &str) -> Option<&str> {
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))
 }

@@ -14,6 +14,8 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation};
 use serde::Deserialize;
 
+use super::claims::{Claims, Reader};
+use super::credential::Places;
 use super::identity::{Identity, Method};
 use super::jwks::{Key, KeyStore, Lookup};
 use crate::base::refusal::{Advice, Challenge, Refusal};
@@ -32,6 +34,8 @@ pub(crate) struct JwtVerifier {
     issuer: String,
     audience: String,
     leeway_seconds: u64,
+    reader: Reader,
+    places: Places,
     verified: moka::sync::Cache<[u8; 32], Verified>,
 }
 
@@ -54,22 +58,17 @@ struct Header {
     crit: Option<serde_json::Value>,
 }
 
-#[derive(Deserialize)]
-struct Claims {
-    sub: String,
-    exp: u64,
-    #[serde(default)]
-    iat: Option<u64>,
-    #[serde(default)]
-    scope: String,
-    #[serde(default)]
-    roles: Vec<String>,
-}
-
 impl JwtVerifier {
-    pub(crate) fn new(jwt: &Jwt, keys: Arc<KeyStore>) -> Self {
+    /// `kept` are the claims that limits and rules ask for later.
+    pub(crate) fn new(jwt: &Jwt, keys: Arc<KeyStore>, kept: &Arc<[Arc<str>]>) -> Self {
         Self {
             keys,
+            reader: Reader::new(&jwt.claims, kept),
+            places: Places {
+                cookie: jwt.cookie.as_deref().map(Box::from),
+                query: jwt.query.as_deref().map(Box::from),
+                websocket_protocol: jwt.websocket_protocol,
+            },
             algorithms: jwt.algorithms.iter().map(|algorithm| algorithm_of(*algorithm)).collect(),
             token_type: jwt.token_type.clone(),
             issuer: jwt.issuer.clone(),
@@ -82,6 +81,25 @@ impl JwtVerifier {
     /// The keys it checks with.
     pub(crate) fn keys(&self) -> &Arc<KeyStore> {
         &self.keys
+    }
+
+    /// Where a token may stand.
+    pub(super) fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Whether the token says that it is of this scheme's issuer. Nothing is believed by that; it chooses who judges.
+    pub(super) fn is_issuer_of(&self, token: &str) -> bool {
+        #[derive(Deserialize)]
+        struct Issued {
+            iss: String,
+        }
+        if token.len() > TOKEN_BYTES_MAX {
+            return false;
+        }
+        let payload = token.split('.').nth(1).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
+        let issued = payload.and_then(|json| serde_json::from_slice::<Issued>(&json).ok());
+        issued.is_some_and(|issued| issued.iss == self.issuer)
     }
 
     /// Checks a token.
@@ -122,12 +140,14 @@ impl JwtVerifier {
             Lookup::NeverFetched => return Err(Refusal::new(Code::KeySetUnavailable)),
         };
         let claims = self.check_claims(token, &key, algorithm)?;
-        if claims.iat.is_some_and(|issued| issued > now.unix_seconds.saturating_add(self.leeway_seconds)) {
+        let wrong = |_| refusal(Code::TokenClaimInvalid);
+        let issued = claims.seconds("iat").map_err(wrong)?;
+        if issued.is_some_and(|issued| issued > now.unix_seconds.saturating_add(self.leeway_seconds)) {
             return Err(refusal(Code::TokenNotYetValid));
         }
-        let identity = Identity::new(&claims.sub, Method::Jwt, &claims.scope, &claims.roles, None);
-        let identity = identity.ok_or_else(|| refusal(Code::TokenClaimInvalid))?;
-        Ok((Arc::new(identity), claims.exp))
+        let expires = claims.seconds("exp").map_err(wrong)?.ok_or_else(|| refusal(Code::TokenClaimInvalid))?;
+        let identity = self.reader.identity(&claims, Method::Jwt).map_err(wrong)?;
+        Ok((Arc::new(identity), expires))
     }
 
     fn allowed_algorithm(&self, name: &str) -> Option<Algorithm> {
@@ -163,7 +183,7 @@ fn hash(token: &str) -> [u8; 32] {
     bytes
 }
 
-fn refusal(code: Code) -> Refusal {
+pub(super) fn refusal(code: Code) -> Refusal {
     Refusal::new(code).advice(Advice::Authenticate(vec![Challenge::BearerInvalid]))
 }
 

@@ -1,15 +1,25 @@
 //! Auth (B): who is it, and may they?
 //!
-//! For: credentials → `Identity` → `Permit`. May touch: key sets and the source of API keys, over the network, each with
-//! a deadline and a cache. Promises: nothing unchecked passes; what cannot be checked is 503, never 401 and never a pass;
+//! For: credentials → `Identity` → `Permit`. May touch: key sets, sources of credentials and the auth service, over the network,
+//! each with a deadline; files of keys and users, when a configuration is taken in. Promises: nothing unchecked passes; what cannot be checked is 503, never 401 and never a pass;
 //! no credential is logged. Read next: `authenticate.rs`.
 
-pub(crate) mod api_key;
+mod api_key;
 pub(crate) mod authenticate;
 pub(crate) mod authorize;
+mod basic;
+pub(crate) mod build;
+mod certificate;
+mod claims;
+pub(crate) mod credential;
+pub(crate) mod feed;
+mod forward;
 mod identity;
+mod introspect;
 pub(crate) mod jwks;
-pub(crate) mod jwt;
+mod jwt;
+mod key_file;
+pub(crate) mod revocations;
 
 pub(crate) use identity::Identity;
 #[cfg(test)]

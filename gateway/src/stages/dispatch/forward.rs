@@ -6,13 +6,15 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use http::header::{COOKIE, FORWARDED, HOST, VIA};
+use http::header::{COOKIE, FORWARDED, HOST, SEC_WEBSOCKET_PROTOCOL, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::base::head::Head;
 use crate::base::reply::X_REQUEST_ID;
 use crate::stages::admission::address::X_FORWARDED_FOR;
+use crate::stages::auth::credential::protocols_without_token;
 use crate::stages::context::Context;
+use crate::stages::plan::Route;
 
 const X_AUTH_SUBJECT: HeaderName = HeaderName::from_static("x-auth-subject");
 const X_AUTH_ROLES: HeaderName = HeaderName::from_static("x-auth-roles");
@@ -36,6 +38,9 @@ pub(crate) fn rewrite(head: &Head<'_>, context: &Context, sink: &mut impl Header
     for name in head.headers.keys().filter(|name| speaks_for_us(name)) {
         sink.remove(name);
     }
+    if let Some(route) = &context.route {
+        hide_credentials(head.headers, route, sink);
+    }
     if let Some(identity) = &context.identity {
         let headers = &identity.headers;
         sink.set(X_AUTH_SUBJECT, headers.subject.clone());
@@ -43,6 +48,9 @@ pub(crate) fn rewrite(head: &Head<'_>, context: &Context, sink: &mut impl Header
         set_some(sink, X_AUTH_PERMISSIONS, headers.permissions.as_ref());
         set_some(sink, X_AUTH_KEY_ID, headers.key_id.as_ref());
         sink.set(X_AUTH_METHOD, headers.method.clone());
+        for (name, value) in &identity.copied {
+            sink.set(name.clone(), value.clone());
+        }
     }
     sink.set(X_REQUEST_ID, context.request_id.clone());
     sink.set(VIA, if head.http2 { VIA_HTTP2 } else { VIA_HTTP1 });
@@ -72,6 +80,21 @@ fn speaks_for_us(name: &HeaderName) -> bool {
         || OVERRIDES.contains(&name)
         || name == X_REQUEST_ID.as_str()
         || name.contains('_')
+}
+
+/// Takes away what only a scheme of the route may set, and a token among the protocols of a WebSocket.
+fn hide_credentials(headers: &HeaderMap, route: &Route, sink: &mut impl HeaderSink) {
+    for name in &route.copied {
+        sink.remove(name);
+    }
+    if route.takes_protocol_token && headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        let kept = protocols_without_token(headers);
+        if kept.is_empty() {
+            sink.remove(&SEC_WEBSOCKET_PROTOCOL);
+        } else {
+            set_text(sink, SEC_WEBSOCKET_PROTOCOL, &kept);
+        }
+    }
 }
 
 /// HTTP/2 may send every cookie in a field of its own; HTTP/1.1 knows one field (RFC 9113 §8.2.3).
@@ -181,12 +204,14 @@ mod tests {
         let head = Head {
             method: &Method::GET,
             path: b"/",
+            query: None,
             target_bytes: 1,
             authority: None,
             headers: &headers,
             peer: ip,
             encrypted: true,
             http2: false,
+            client_certificate: None,
         };
         let mut sink = headers.clone();
         rewrite(&head, &context, &mut sink);
@@ -210,7 +235,7 @@ mod tests {
             ("cookie", "a=1"),
             ("cookie", "b=2"),
         ];
-        let identity = Identity::new("u-1", AuthMethod::Jwt, "read write", &["user".into()], None);
+        let identity = Identity::of("u-1", AuthMethod::Jwt, &["read", "write"], &["user"]);
         let sent = rewritten(&spoofed, false, identity);
         let text = format!("{sent:?}");
         assert!(!text.contains("root") && !text.contains("6.6.6.6") && !text.contains("mine"), "{text}");

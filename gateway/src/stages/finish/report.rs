@@ -61,6 +61,7 @@ pub(crate) fn report(plan: &Plan, log: &AccessLog, context: &mut Context, ending
         code: context.verdict.code().map(common::code::Code::name),
         route: route.map(|route| Arc::clone(&route.id)),
         policy: context.verdict.policy(),
+        auth_tried: std::mem::take(&mut context.auth_tried),
         shadow,
         upstream,
         client: context.client_ip(),
