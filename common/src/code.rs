@@ -52,6 +52,12 @@ codes! {
     PathInvalid = "path_invalid", 400, "The path is not acceptable";
     /// A field of the body or the query is missing or wrong; `detail` names it.
     InputInvalid = "input_invalid", 400, "The input is not valid";
+    /// The GraphQL document cannot be read, or does not fit the schema; the message and its place say where.
+    GraphqlInvalid = "graphql_invalid", 400, "The document is not valid";
+    /// The GraphQL document or batch is beyond a bound (size, depth, complexity, aliases, directives); the message says which. Ask for less at once.
+    GraphqlTooCostly = "graphql_too_costly", 400, "The document asks for too much";
+    /// No document is kept under this hash. Send the document together with its hash, once.
+    PersistedQueryNotFound = "persisted_query_not_found", 400, "The persisted query is not known";
     /// No credential was sent to a route that asks for one. Log in, or send an API key where the route takes keys.
     TokenMissing = "token_missing", 401, "A credential is required";
     /// The bearer token is not a well-formed JWT.
@@ -110,6 +116,8 @@ codes! {
     NotFound = "not_found", 404, "Not found";
     /// The path exists, the method does not; `Allow` lists those that do.
     MethodNotAllowed = "method_not_allowed", 405, "The method is not allowed here";
+    /// The resource has no form that the request's `Accept` takes; `detail` names the forms there are.
+    NotAcceptable = "not_acceptable", 406, "No acceptable form";
     /// The change collides with the present state, such as a name that is taken.
     Conflict = "conflict", 409, "The change collides with the present state";
     /// The client took too long to send its request.

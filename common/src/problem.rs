@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(
             value,
             serde_json::json!({
-                "type": "urn:capibara6:error:rate_limited",
+                "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
                 "title": "Too many requests",
                 "status": 429,
                 "detail": "100 requests a minute",
@@ -134,6 +134,7 @@ mod tests {
                 "request_id": "r-1",
                 "route": "query",
                 "policy": "per_ip",
+                "violated-policies": ["per_ip"],
             })
         );
     }

@@ -4,6 +4,7 @@
 //! everything could be built and bound; a failure says what and where; after SIGTERM the process ends as soon as the last
 //! request did, and at the latest when the drain time is over. Read next: `proxy.rs`.
 
+use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use common::api_key::ApiKey;
 use common::settings::{Mistake, Report};
 use common::telemetry::{LogFormat, LogSetupError};
 use pingora::apps::{HttpServerOptions, ServerApp as _};
@@ -121,6 +123,35 @@ pub fn schema() -> serde_json::Value {
 /// When a name is not a DNS name or address, or a file cannot be written.
 pub fn certificate(names: Vec<String>, out: &Path) -> Result<(), RunError> {
     devcert::write(names, out).map_err(RunError::Certificate)
+}
+
+/// A new API key, and the entry by which the file of keys knows it.
+pub struct NewKey {
+    /// The key, for whoever is to use it.
+    pub key: String,
+    /// YAML for the list `keys`.
+    pub entry: String,
+}
+
+/// Makes an API key.
+#[must_use]
+pub fn new_key(subject: &str, name: &str, permissions: &[String], roles: &[String], days: Option<u16>) -> NewKey {
+    let key = ApiKey::generate();
+    // A JSON text is a YAML text.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let list = |texts: &[String]| serde_json::Value::from(texts).to_string();
+    let mut entry = format!("  - id: {}\n    subject: {}\n", key.id(), quoted(subject));
+    // Writing to a String cannot fail.
+    if !name.is_empty() {
+        let _ = writeln!(entry, "    name: {}", quoted(name));
+    }
+    let _ = writeln!(entry, "    secrets: [{}]", quoted(&key.secret_hash().to_hex()));
+    let _ = writeln!(entry, "    permissions: {}\n    roles: {}", list(permissions), list(roles));
+    if let Some(days) = days {
+        let ends = chrono::Utc::now() + chrono::Duration::days(days.into());
+        let _ = writeln!(entry, "    expires: \"{}\"", ends.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+    }
+    NewKey { key: key.reveal(), entry }
 }
 
 /// Runs a gateway until it is told to end.

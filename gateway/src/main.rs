@@ -40,6 +40,9 @@ enum Command {
     Errors,
     /// Print the JSON Schema of the configuration file.
     Schema,
+    /// Make API keys for a scheme with `api_key.file`.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Make a certificate authority and a certificate signed by it, for development and tests.
     Certificate {
         /// A DNS name or IP address that it is for; may be given more than once.
@@ -48,6 +51,29 @@ enum Command {
         /// Folder for `ca.crt`, `tls.crt` and `tls.key`.
         #[arg(long)]
         out: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Make a key. Its entry for the file goes to standard output, so that `>> keys.yaml` adds it; the key itself is shown
+    /// once, on standard error.
+    New {
+        /// Whose key it is.
+        #[arg(long)]
+        subject: String,
+        /// What it is for, for people.
+        #[arg(long, default_value = "")]
+        name: String,
+        /// A permission; may be given more than once.
+        #[arg(long = "permission")]
+        permissions: Vec<String>,
+        /// A role; may be given more than once.
+        #[arg(long = "role")]
+        roles: Vec<String>,
+        /// Days until it ends; without it, it does not.
+        #[arg(long)]
+        days: Option<u16>,
     },
 }
 
@@ -70,6 +96,12 @@ fn main() -> ExitCode {
         }
         Command::Schema => {
             println!("{:#}", app::schema());
+            Ok(())
+        }
+        Command::Key(KeyCommand::New { subject, name, permissions, roles, days }) => {
+            let made = app::new_key(&subject, &name, &permissions, &roles, days);
+            print!("{}", made.entry);
+            eprintln!("The key, shown once: {}", made.key);
             Ok(())
         }
         Command::Certificate { names, out } => app::certificate(names, &out),

@@ -130,9 +130,7 @@ impl<'a> SectionReader<'a> {
         let taken = self.take(key);
         decoder.inside(key, |decoder| {
             let written = taken.and_then(|entry| T::decode(&entry.node, decoder));
-            written.or_else(|| {
-                T::decode(&super::node::parse(default, std::collections::HashMap::new(), decoder)?, decoder)
-            })
+            written.or_else(|| T::decode(&super::node::parse(default, None, decoder)?, decoder))
         })
     }
 

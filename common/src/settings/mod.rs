@@ -40,6 +40,27 @@ pub fn load<T: Decode, C>(
     variables: HashMap<String, String>,
     check: impl FnOnce(T, &mut Decoder) -> Option<C>,
 ) -> Result<C, Report> {
+    read(file, text, Some(variables), check)
+}
+
+/// Reads a whole file in the same way, in which `$` is a character like any other.
+///
+/// # Errors
+/// As above.
+pub fn load_literal<T: Decode, C>(
+    file: &str,
+    text: &str,
+    check: impl FnOnce(T, &mut Decoder) -> Option<C>,
+) -> Result<C, Report> {
+    read(file, text, None, check)
+}
+
+fn read<T: Decode, C>(
+    file: &str,
+    text: &str,
+    variables: Option<HashMap<String, String>>,
+    check: impl FnOnce(T, &mut Decoder) -> Option<C>,
+) -> Result<C, Report> {
     let mut decoder = Decoder::new(file);
     let read = node::parse(text, variables, &mut decoder).and_then(|root| T::decode(&root, &mut decoder));
     let checked = read.and_then(|read| check(read, &mut decoder));

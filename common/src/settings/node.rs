@@ -92,18 +92,26 @@ pub fn environment(allowed: impl Fn(&str) -> bool) -> HashMap<String, String> {
         .collect()
 }
 
-/// Reads YAML with `${NAME:-default}` filled in. What is wrong goes to `decoder`; `None` when nothing can be made of it.
-pub(super) fn parse(text: &str, variables: HashMap<String, String>, decoder: &mut Decoder) -> Option<Node> {
+/// Reads YAML, with `${NAME:-default}` filled in where there are variables. What is wrong goes to `decoder`; `None` when nothing can be made of it.
+pub(super) fn parse(text: &str, variables: Option<HashMap<String, String>>, decoder: &mut Decoder) -> Option<Node> {
     if text.len() > FILE_BYTES_MAX {
         decoder.mistake(Position::START, format!("the file is larger than {FILE_BYTES_MAX} bytes"));
         return None;
     }
-    // Compose's syntax, because quoted values are filled in as well; duplicates are passed on so that each is reported.
-    let options = serde_saphyr::options! {
-        duplicate_keys: DuplicateKeyPolicy::PassThrough,
-        property_syntax: PropertySyntax::DockerCompose,
-    }
-    .with_properties(variables);
+    // Duplicates are passed on so that each is reported.
+    let options = match variables {
+        // Compose's syntax, because quoted values are filled in as well.
+        Some(variables) => serde_saphyr::options! {
+            duplicate_keys: DuplicateKeyPolicy::PassThrough,
+            property_syntax: PropertySyntax::DockerCompose,
+        }
+        .with_properties(variables),
+        // Without variables this syntax fills in nothing, and leaves every `$` where it is.
+        None => serde_saphyr::options! {
+            duplicate_keys: DuplicateKeyPolicy::PassThrough,
+            property_syntax: PropertySyntax::Braced,
+        },
+    };
     match serde_saphyr::from_str_with_options::<Spanned<RawValue>>(text, options) {
         Ok(raw) => Some(into_node(raw, decoder)),
         Err(error) => {

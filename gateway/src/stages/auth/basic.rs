@@ -92,7 +92,7 @@ impl Users {
     pub(crate) fn read(path: &Path) -> Result<Self, Report> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| Report::unreadable(&name, &error))?;
-        settings::load(&name, &text, HashMap::new(), |file: UserFile, decoder| Some(check(file, decoder)))
+        settings::load_literal(&name, &text, |file: UserFile, decoder| Some(check(file, decoder)))
     }
 }
 

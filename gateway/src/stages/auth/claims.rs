@@ -68,7 +68,7 @@ impl Claims {
     fn words<'c>(&'c self, name: &str, split: bool, words: &mut Vec<&'c str>) -> Result<(), ClaimWrong> {
         match self.find(name) {
             None => {}
-            Some(Value::String(text)) if split => words.extend(text.split_ascii_whitespace()),
+            Some(Value::String(text)) if split => words.extend(text.split(' ').filter(|word| !word.is_empty())),
             Some(Value::Array(items)) => {
                 for item in items {
                     words.push(item.as_str().ok_or(ClaimWrong)?);

@@ -63,7 +63,7 @@ impl FileKeys {
     pub(crate) fn read(path: &Path) -> Result<Self, Report> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| Report::unreadable(&name, &error))?;
-        settings::load(&name, &text, HashMap::new(), |file: KeyFile, decoder| Some(check(file, decoder)))
+        settings::load_literal(&name, &text, |file: KeyFile, decoder| Some(check(file, decoder)))
     }
 
     /// No keys at all.

@@ -80,6 +80,11 @@ impl Gateway {
         client::send(client::plain().get(format!("http://{}{path}", self.admin))).await
     }
 
+    /// Tells the admin listener something, in JSON.
+    pub async fn admin_post(&self, path: &str, body: &Value) -> Answer {
+        client::send(client::plain().post(format!("http://{}{path}", self.admin)).json(body)).await
+    }
+
     /// The access log's line that `wanted` accepts, as soon as it is written.
     pub async fn access_log(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.program.stdout_entry(&format!("the access log has {what}"), wanted).await
