@@ -17,6 +17,7 @@ RUST_VERSION := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 PROGRAMS := $(CARGO_TARGET_DIR)/debug
 # Beside a C compiler, which is asked for with its headers.
 NEEDED := cmake pkg-config
+test: NEEDED += redis-server
 
 .PHONY: help
 help: ## List the targets
@@ -43,6 +44,16 @@ test: tools ## Check format and lints, build, run every test
 	else
 		cargo test --workspace --locked --lib --bins --tests
 	fi
+
+.PHONY: soak
+soak: build ## The tests that wait for things to go wrong, for longer
+	@set -x
+	SOAK=1 cargo nextest run --workspace --locked -E 'test(/under_load/)' --no-capture
+
+.PHONY: measure
+measure: build ## Print what limits and their store cost on this machine
+	@set -x
+	cargo nextest run --workspace --locked --release --run-ignored only -E 'test(/measure_/)' --no-capture
 
 .PHONY: build
 build: tools ## Build both programs for development

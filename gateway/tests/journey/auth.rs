@@ -3,7 +3,7 @@
 //! Read next: `budget.rs`.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::api_key::ApiKey;
 use http::StatusCode;
@@ -312,4 +312,68 @@ async fn a_rotated_key_is_accepted_from_its_first_token_on() {
     }
     // A key that is published no longer is good no longer, also for tokens that were seen before.
     ask(&gateway, "/any", &token(&KEYS.es256)).await.expect_problem(401, "token_key_unknown");
+}
+
+/// How long keys are rotated under load: ten seconds, or a minute with `SOAK` set.
+fn soak() -> Duration {
+    Duration::from_secs(if std::env::var_os("SOAK").is_some() { 60 } else { 10 })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_are_rotated_under_load_refuse_nobody() {
+    const ROTATE_EVERY: Duration = Duration::from_secs(2);
+    let echo = Echo::start().await;
+    let new_key = |number: usize| Arc::new(Key::es256(Box::leak(format!("rotating-{number}").into_boxed_str())));
+    let keys = Arc::new(Mutex::new(vec![new_key(0)]));
+    let published = Arc::clone(&keys);
+    let server = Server::start(move |_| {
+        let keys: Vec<Value> =
+            published.lock().expect("no holder panicked").iter().map(|key| key.jwk().clone()).collect();
+        async move { server::json(StatusCode::OK, &json!({ "keys": keys })) }
+    })
+    .await;
+    let jwks = format!("{{ urls: [\"http://{}/jwks.json\"], refresh: 1h }}", server.address);
+    let gateway = Arc::new(gateway(&echo, &scheme("ES256", &jwks), None).await);
+    let over = Instant::now() + soak();
+    let clients: Vec<_> = (0..4)
+        .map(|number| {
+            let (gateway, keys) = (Arc::clone(&gateway), Arc::clone(&keys));
+            tokio::spawn(async move {
+                let client = client::plain();
+                let (mut asked, mut refused) = (0_usize, Vec::new());
+                while Instant::now() < over {
+                    // Half of them sign with the newest key, the others with the one before.
+                    let key = {
+                        let keys = keys.lock().expect("no holder panicked");
+                        Arc::clone(&keys[keys.len().saturating_sub(1 + number % 2)])
+                    };
+                    let token = token_of("alice", "read").signed_by(&*key);
+                    let answer = client::send(client.get(gateway.url("/x")).bearer_auth(token)).await;
+                    asked += 1;
+                    if answer.status != 200 {
+                        refused.push(answer);
+                    }
+                }
+                (asked, refused)
+            })
+        })
+        .collect();
+    let mut rotations = 1;
+    while Instant::now() + ROTATE_EVERY < over {
+        // The one sleep of a fixed length here: it is the rotation's own pace.
+        tokio::time::sleep(ROTATE_EVERY).await;
+        let key = new_key(rotations);
+        let mut keys = keys.lock().expect("no holder panicked");
+        keys.push(key);
+        let surplus = keys.len().saturating_sub(3);
+        keys.drain(..surplus);
+        rotations += 1;
+    }
+    let mut asked = 0;
+    for client in clients {
+        let (count, refused) = client.await.expect("no client panics");
+        assert!(refused.is_empty(), "{} of {count} refused, the first: {:?}", refused.len(), refused.first());
+        asked += count;
+    }
+    assert!(rotations >= 4 && asked > 100, "{rotations} rotations, {asked} requests");
 }

@@ -3,14 +3,17 @@
 //! Read next: `harness/gateway.rs`, then `common/testkit/src/redis.rs`.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use testkit::redis::{Redis, free_address};
 use testkit::wait::{PATIENCE, until};
 
 use crate::harness::client;
 use crate::harness::gateway::Gateway;
 use crate::harness::pki::Authority;
+use crate::harness::server::{self, Server};
 use crate::harness::settings::{HEAD, HTTP, Pool, upstream};
 use crate::harness::upstream::Echo;
 
@@ -21,8 +24,8 @@ const LIMIT: usize = 100;
 const CLIENTS: usize = 8;
 
 /// Settings of a gateway whose limit `shared` is as `limit` says, on the store that `redis` says.
-fn settings(echo: &Echo, redis: &str, limit: &str) -> String {
-    let upstream = upstream(&Pool::of(&[echo.address()]));
+fn settings(target: SocketAddr, redis: &str, limit: &str) -> String {
+    let upstream = upstream(&Pool::of(&[target]));
     format!(
         "{HEAD}{HTTP}{upstream}stores:\n  redis: {redis}\nlimits:\n  shared: {{ by: client.ip, scope: cluster, {limit} }}\n\
          routes:\n  - {{ id: all, path: /*, auth: none, limits: [shared], to: api }}\n"
@@ -93,7 +96,7 @@ async fn one_two_or_four_gateways_admit_exactly_the_limit() {
     let echo = Echo::start().await;
     for count in [1, 2, 4] {
         let redis = Redis::start().await;
-        let gateways = gateways(count, &settings(&echo, &format!("{{ url: \"{}\" }}", redis.url()), &hourly())).await;
+        let gateways = gateways(count, &settings(echo.address(), &format!("{{ url: \"{}\" }}", redis.url()), &hourly())).await;
         let statuses = storm(&gateways, 3 * LIMIT).await;
         assert_admitted(&statuses, LIMIT, &format!("{count} gateways"));
     }
@@ -105,7 +108,7 @@ async fn a_quota_is_shared_and_outlives_a_gateway() {
     let redis = Redis::start().await;
     for quota in ["day", "month"] {
         let redis = format!("{{ url: \"{}\", prefix: {quota} }}", redis.url());
-        let settings = settings(&echo, &redis, &format!("quota: {LIMIT}/{quota}"));
+        let settings = settings(echo.address(), &redis, &format!("quota: {LIMIT}/{quota}"));
         let first = gateways(2, &settings).await;
         assert_admitted(
             &storm(&first, LIMIT / 2 / CLIENTS * CLIENTS).await,
@@ -124,7 +127,7 @@ async fn batches_save_questions_and_admit_no_more_than_the_limit() {
     let echo = Echo::start().await;
     let redis = Redis::start().await;
     let place = format!("{{ url: \"{}\" }}", redis.url());
-    let gateways = gateways(2, &settings(&echo, &place, &format!("{}, batch: 5", hourly()))).await;
+    let gateways = gateways(2, &settings(echo.address(), &place, &format!("{}, batch: 5", hourly()))).await;
     let statuses = storm(&gateways, 3 * LIMIT).await;
     let admitted = count(&statuses, 200);
     // What a gateway took and did not use within a second is lost, never doubled.
@@ -149,7 +152,7 @@ async fn a_store_that_dies_costs_nobody_an_answer_and_the_limit_little() {
     for gateways_count in [1, 2] {
         let mut redis = Redis::start().await;
         let place = format!("{{ url: \"{}\" }}", redis.url());
-        let gateways = gateways(gateways_count, &settings(&echo, &place, &hourly())).await;
+        let gateways = gateways(gateways_count, &settings(echo.address(), &place, &hourly())).await;
         // Each knows how many they are with its next heartbeat.
         tokio::time::sleep(Duration::from_millis(1200)).await;
         let before = storm(&gateways, 40).await;
@@ -181,7 +184,7 @@ async fn a_store_that_hangs_delays_few_requests_and_none_for_long() {
     let echo = Echo::start().await;
     let redis = Redis::start().await;
     let place = format!("{{ url: \"{}\", timeout: 30ms }}", redis.url());
-    let gateways = gateways(1, &settings(&echo, &place, "rate: 100000/h")).await;
+    let gateways = gateways(1, &settings(echo.address(), &place, "rate: 100000/h")).await;
     assert_admitted(&storm(&gateways, 40).await, 40, "with the store");
     redis.freeze();
     let began = Instant::now();
@@ -200,11 +203,11 @@ async fn a_store_that_hangs_delays_few_requests_and_none_for_long() {
 async fn a_limit_may_be_set_to_allow_or_deny_without_its_store() {
     let echo = Echo::start().await;
     let nobody = format!("{{ url: \"redis://{}\" }}", free_address());
-    let allow = Gateway::plain(&settings(&echo, &nobody, "rate: 1/h, store_down: allow")).await;
+    let allow = Gateway::plain(&settings(echo.address(), &nobody, "rate: 1/h, store_down: allow")).await;
     for _ in 0..3 {
         client::send(client::plain().get(allow.url("/x"))).await.expect_status(200);
     }
-    let deny = Gateway::plain(&settings(&echo, &nobody, "rate: 100/h, store_down: deny")).await;
+    let deny = Gateway::plain(&settings(echo.address(), &nobody, "rate: 100/h, store_down: deny")).await;
     let refused = client::send(client::plain().get(deny.url("/x"))).await;
     assert_eq!(refused.expect_problem(503, "limit_store_unavailable")["policy"], "shared");
     assert_eq!(refused.header("retry-after"), "1");
@@ -241,7 +244,7 @@ async fn a_password_and_tls_are_spoken_where_the_store_asks_for_them() {
         "{{ url: \"rediss://localhost:{tls_port}\", password: \"file:{}\", ca: \"{ca}\" }}",
         password.display()
     );
-    let gateways = gateways(2, &settings(&echo, &place, &hourly())).await;
+    let gateways = gateways(2, &settings(echo.address(), &place, &hourly())).await;
     assert_admitted(&storm(&gateways, 2 * LIMIT).await, LIMIT, "over TLS");
     assert!(!gateways[0].said().contains("sesame"), "a secret is in no log line");
 }
@@ -257,7 +260,7 @@ async fn sentinels_name_the_master() {
     std::fs::write(&file, text).expect("a temporary folder can be written");
     let sentinel = Redis::start_sentinel(&file).await;
     let place = format!("{{ sentinel: {{ urls: [\"{}\"], service: mymaster }} }}", sentinel.url());
-    let gateways = gateways(2, &settings(&echo, &place, &hourly())).await;
+    let gateways = gateways(2, &settings(echo.address(), &place, &hourly())).await;
     assert_admitted(&storm(&gateways, 2 * LIMIT).await, LIMIT, "by sentinel");
 }
 
@@ -281,4 +284,54 @@ async fn on_a_cluster_every_key_finds_its_node() {
     text.push_str("routes:\n  - { id: all, path: /*, auth: none, limits: [wide, narrow], to: api }\n");
     let gateways = gateways(2, &text).await;
     assert_admitted(&storm(&gateways, 3 * LIMIT).await, LIMIT, "on a cluster");
+}
+
+/// What the store costs a request, and what its death does: `make measure` prints it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, for a machine that does nothing else"]
+async fn measure_a_store_that_dies_under_load() {
+    const PHASE: Duration = Duration::from_secs(5);
+    let server = Server::start(async |_| server::json(StatusCode::OK, &serde_json::Value::Null)).await;
+    let mut redis = Redis::start().await;
+    let place = format!("{{ url: \"{}\" }}", redis.url());
+    let gateways = gateways(2, &settings(server.address, &place, "rate: 1000000/min")).await;
+    for phase in ["with the store", "the store is killed", "the store is back"] {
+        match phase {
+            "the store is killed" => redis.kill(),
+            "the store is back" => redis.restart().await,
+            _ => {}
+        }
+        let over = Instant::now() + PHASE;
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                let url = gateways[number % gateways.len()].url("/x");
+                tokio::spawn(async move {
+                    let client = client::plain();
+                    let mut times = Vec::new();
+                    while Instant::now() < over {
+                        let began = Instant::now();
+                        let status = client::send(client.get(&url)).await.status;
+                        times.push((began.elapsed(), status));
+                    }
+                    times
+                })
+            })
+            .collect();
+        let mut times = Vec::new();
+        for client in clients {
+            times.extend(client.await.expect("no client panics"));
+        }
+        times.sort_unstable();
+        let at = |share: usize| times[times.len() * share / 1000].0;
+        let failed = times.iter().filter(|(_, status)| *status != 200).count();
+        println!(
+            "{phase}: {} requests, {failed} failed, p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}",
+            times.len(),
+            at(500),
+            at(990),
+            at(999),
+            times[times.len() - 1].0
+        );
+        assert_eq!(failed, 0, "{phase}");
+    }
 }

@@ -225,6 +225,38 @@ mod tests {
         assert!(admitted(take(&meter, b"a stranger", 10 * SECOND)), "paid-up keys make room");
     }
 
+    /// What a million keys cost: `make measure` prints it.
+    #[test]
+    #[ignore = "a measurement, for a machine that does nothing else"]
+    fn measure_a_million_keys() {
+        const KEYS: u32 = 1_000_000;
+        let resident_kib = || -> u64 {
+            let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
+            line.trim().trim_end_matches(" kB").parse().expect("a number")
+        };
+        let before = resident_kib();
+        let meter = RateMeter::new(Rate::new(100, MINUTE, 100), KEYS as usize);
+        let round = |now_ns: u64| {
+            let began = std::time::Instant::now();
+            for number in 0..KEYS {
+                std::hint::black_box(take(&meter, &number.to_be_bytes(), now_ns));
+            }
+            began.elapsed().as_nanos() / u128::from(KEYS)
+        };
+        let (first, again) = (round(SECOND), round(2 * SECOND));
+        let bytes = (resident_kib() - before) * 1024 / u64::from(KEYS);
+        println!(
+            "rate limit, {KEYS} keys: {first} ns a new key, {again} ns a known one, {bytes} bytes of memory a key"
+        );
+        for number in 0..3 * KEYS {
+            take(&meter, &number.to_be_bytes(), 3 * SECOND);
+        }
+        let held = meter.arrivals.len();
+        println!("after three times as many: {held} keys held, {} KiB in all", resident_kib() - before);
+        assert!(held <= KEYS as usize + SHARDS, "{held}");
+    }
+
     proptest! {
         /// The promise itself: over any pattern of arrivals, no window of any length admits more than
         /// `burst + elapsed × rate`.
