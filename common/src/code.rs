@@ -110,6 +110,8 @@ codes! {
     AuthServiceForbade = "auth_service_forbade", 403, "The request is not allowed";
     /// A key or user may not be given more than its owner has.
     GrantExceeded = "grant_exceeded", 403, "The grant exceeds its owner";
+    /// The route is only for connections on which the client has shown a certificate, and this one has none. Connect with a certificate, to a listener that asks for it.
+    CertificateRequired = "certificate_required", 403, "The connection has no client certificate";
     /// No route fits the host and path.
     RouteNotFound = "route_not_found", 404, "No such route";
     /// The resource does not exist, or is not yours to see.
@@ -146,6 +148,8 @@ codes! {
     ModelFailed = "model_failed", 502, "The model failed";
     /// No endpoint of the upstream is fit to be asked, or none took the connection.
     UpstreamUnavailable = "upstream_unavailable", 503, "The upstream is unavailable";
+    /// As many requests as are allowed are under way at the upstream, and as many as may wait do. Come back in a moment.
+    UpstreamOverloaded = "upstream_overloaded", 503, "The upstream is busy";
     /// The key set of the issuer was never fetched, so no token can be checked. That is our fault, not the token's.
     KeySetUnavailable = "key_set_unavailable", 503, "Tokens cannot be checked now";
     /// The source of API keys does not answer, so the key cannot be checked.
@@ -158,6 +162,9 @@ codes! {
     Overloaded = "overloaded", 503, "The server is at its limit";
     /// A part that the answer needs, such as the database, is away.
     DependencyUnavailable = "dependency_unavailable", 503, "A needed part is unavailable";
+    /// The model has just failed several times in a row and is left alone for a moment, as are those that would stand in.
+    /// `Retry-After` says for how long.
+    ModelUnavailable = "model_unavailable", 503, "The model is unavailable";
     /// The upstream did not answer in time.
     UpstreamTimeout = "upstream_timeout", 504, "The upstream did not answer in time";
     /// The model did not answer in time.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use common::clock::{Clock as _, SystemClock};
 use common::code::Code;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
@@ -22,10 +21,10 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, OrErr as _, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
+use crate::base::connection_notes::ConnectionNotes;
 use crate::base::failure::Failure;
 use crate::base::flood::FloodGuard;
 use crate::base::head::Head;
-use crate::base::head_clock::HeadClock;
 use crate::base::refusal::{Advice, Refusal};
 use crate::base::reply::{self, About, Reply};
 use crate::base::telemetry::access_log::AccessLog;
@@ -38,6 +37,9 @@ use crate::stages::finish::report::Ending;
 use crate::stages::verdict::Verdict;
 use crate::stages::{self, budget, dispatch, egress, finish};
 use crate::upstream::peer::failure_of;
+
+/// By this a client says that its server repeats nothing under the same key (draft-ietf-httpapi-idempotency-key-header).
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// How long, and how much, to read of what is left of a request's body after it was refused, so that the connection can be
 /// used again.
@@ -82,8 +84,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn early_request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<()> {
-        if let Some(clock) = head_clock(session) {
-            clock.head_read();
+        if let Some(notes) = notes(session) {
+            notes.clock.head_read();
         }
         let settings = &journey.snapshot.connection;
         if floods(&self.flood, session, &journey.snapshot) {
@@ -121,13 +123,15 @@ impl ProxyHttp for Gateway {
         let Some(route) = journey.context.route.clone() else {
             return Error::e_explain(ErrorType::InternalError, "a request without a route went upstream");
         };
-        match dispatch::pick::pick(&route, &mut journey.context.dispatch) {
+        let headers = &session.req_header().headers;
+        match dispatch::pick::pick(&route, headers, &mut journey.context).await {
             Ok(ticket) => Ok(match route.websocket_idle {
                 Some(idle) if session.is_upgrade_req() => {
+                    let peer = ticket.endpoint.template.websocket_peer(idle);
                     session.set_read_timeout(Some(idle));
-                    ticket.endpoint.template.websocket_peer(idle)
+                    peer
                 }
-                _ => ticket.endpoint.template.peer(route.timeout),
+                _ => ticket.endpoint.template.peer(route.pool.per_try().or(route.timeout)),
             }),
             Err(refusal) => Err(stop(&mut journey.context, refusal)),
         }
@@ -192,10 +196,10 @@ impl ProxyHttp for Gateway {
     async fn upstream_response_filter(
         &self,
         _session: &mut Session,
-        _answer: &mut ResponseHeader,
+        answer: &mut ResponseHeader,
         journey: &mut Journey,
     ) -> Result<()> {
-        journey.context.dispatch.answered_ns = Some(SystemClock.steady_ns());
+        dispatch::outcome::answered(answer.status, &mut journey.context);
         Ok(())
     }
 
@@ -220,6 +224,7 @@ impl ProxyHttp for Gateway {
             budget::settle::settle(&answer.headers, context);
         }
         egress::limits::tell(context.route.as_ref(), &context.spent, &mut Fields(answer));
+        egress::sticky::tell(context, &mut Fields(answer));
         Ok(())
     }
 
@@ -272,8 +277,8 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, journey: &mut Journey) {
         let ending = ending_of(session);
         finish::report::report(&journey.snapshot.plan, &self.log, &mut journey.context, &ending);
-        if let Some(clock) = head_clock(session) {
-            clock.request_over();
+        if let Some(notes) = notes(session) {
+            notes.clock.request_over();
         }
     }
 
@@ -292,9 +297,10 @@ fn floods(guard: &FloodGuard, session: &Session, snapshot: &Snapshot) -> bool {
     })
 }
 
-/// The clock that was put beside the connection.
-fn head_clock(session: &Session) -> Option<&HeadClock> {
-    session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+/// What the listener has noted beside the connection.
+fn notes(session: &Session) -> Option<&ConnectionNotes> {
+    let noted = session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?;
+    noted.downcast_ref::<Arc<ConnectionNotes>>().map(Arc::as_ref)
 }
 
 /// The final answer, once its head went out. An informational one such as 100 is none (RFC 9110 §15.2).
@@ -307,8 +313,9 @@ fn answered(session: &Session) -> Option<&ResponseHeader> {
 fn retry(session: &Session, journey: &mut Journey, error: &Error, progress: Progress) -> bool {
     let context = &mut journey.context;
     let Some(route) = &context.route else { return false };
-    let method = &session.req_header().method;
-    dispatch::retry::decide(route, &mut context.dispatch, method, failure_of(error), progress)
+    let request = session.req_header();
+    let is_keyed = request.headers.contains_key(IDEMPOTENCY_KEY);
+    dispatch::retry::decide(route, &mut context.dispatch, &request.method, is_keyed, failure_of(error), progress)
 }
 
 /// Leaves a refusal for `fail_to_proxy`, where Pingora takes every error.
@@ -341,7 +348,7 @@ fn head_of(session: &Session) -> Head<'_> {
         peer: peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         encrypted: digest.is_some_and(|digest| digest.ssl_digest.is_some()),
         http2: session.is_http2(),
-        client_certificate: None,
+        client_certificate: notes(session).and_then(ConnectionNotes::certificate),
     }
 }
 
@@ -487,12 +494,22 @@ impl HeaderSink for Fields<'_, RequestHeader> {
         let _ = self.0.insert_header(name, value);
     }
 
+    fn append(&mut self, name: HeaderName, value: HeaderValue) {
+        // As above.
+        let _ = self.0.append_header(name, value);
+    }
+
     fn remove(&mut self, name: &HeaderName) {
         self.0.remove_header(name);
     }
 }
 
 impl HeaderSink for Fields<'_, ResponseHeader> {
+    fn append(&mut self, name: HeaderName, value: HeaderValue) {
+        // As above.
+        let _ = self.0.append_header(name, value);
+    }
+
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
         // As above.
         let _ = self.0.insert_header(name, value);

@@ -14,7 +14,7 @@ use crate::base::flood::FloodLimits;
 use crate::base::limiter::{CalendarMeter, ConcurrencyMeter, Rate, RateMeter, Stocks};
 use crate::base::telemetry::metrics::Metrics;
 use crate::config::Config;
-use crate::config::checked::{self, Leniency, LimitHeader, Measure, Server};
+use crate::config::checked::{self, Leniency, LimitHeader, Measure, Server, Source};
 use crate::route::path::Parameters;
 use crate::route::table::{Selector, Table};
 use crate::stages::admission::address::Addresses;
@@ -28,7 +28,8 @@ use crate::stages::egress;
 use crate::stages::limit::{Limit, Meter, Shared};
 use crate::stages::plan::{LimitHeaders, Plan, Route};
 use crate::store::{self, Blueprint, Store};
-use crate::upstream::health::active;
+use crate::upstream::discover;
+use crate::upstream::health::active::Checker;
 use crate::upstream::pool::Pool;
 use crate::upstream::trust::Trust;
 
@@ -44,7 +45,6 @@ pub(crate) struct Snapshot {
     limits: Vec<Arc<Limit>>,
     store: Option<Arc<Store>>,
     feed: Option<Arc<Feed>>,
-    client: reqwest::Client,
 }
 
 /// What is set on every connection that carries a request.
@@ -134,16 +134,16 @@ impl Snapshot {
             limits,
             store,
             feed,
-            client: client.clone(),
         })
     }
 
     /// Sets health checks and fetching of key sets going, for what is not in `previous` and so runs already.
     pub(crate) fn start(&self, previous: Option<&Snapshot>) {
-        for (pool, upstream) in self.pools.iter().zip(&self.config.upstreams) {
+        for pool in &self.pools {
             let runs = previous.is_some_and(|previous| previous.pools.iter().any(|known| Arc::ptr_eq(known, pool)));
-            if let (Some(health), false) = (&upstream.health, runs) {
-                active::start(pool, health, &self.client);
+            if !runs {
+                pool.start_checks();
+                discover::follow(pool);
             }
         }
         if let Some(store) = &self.store
@@ -168,7 +168,9 @@ impl Snapshot {
     /// Takes what its successor does not know off the metrics.
     pub(crate) fn retire(&self, successor: &Snapshot) {
         for pool in &self.pools {
-            for endpoint in pool.endpoints().iter().filter(|endpoint| !successor.knows(&pool.name, &endpoint.label)) {
+            for endpoint in
+                pool.endpoints().into_iter().filter(|endpoint| !successor.knows(&pool.name, &endpoint.label))
+            {
                 self.plan.metrics.forget_endpoint(&pool.name, &endpoint.label);
             }
         }
@@ -199,7 +201,7 @@ impl Builder<'_> {
             let position = previous.config.upstreams.iter().position(|known| known.name == upstream.name)?;
             Some((previous.config.upstreams.get(position)?, previous.pools.get(position)?))
         });
-        let with_file = upstream.tls.as_ref().is_some_and(|tls| tls.ca.is_some());
+        let with_file = upstream.tls.as_ref().is_some_and(|tls| tls.ca.is_some() || tls.certificate.is_some());
         if let Some((settings, pool)) = known
             && settings == upstream
             && !with_file
@@ -208,7 +210,13 @@ impl Builder<'_> {
         }
         let trust = upstream.tls.as_ref().map(Trust::load).transpose();
         let trust = trust.map_err(|mistake| self.mistakes.push(mistake)).ok()?;
-        let pool = Pool::new(upstream, trust, self.metrics);
+        if let Source::File { file, .. } = &upstream.source {
+            // Read again and again; a file that cannot be read now is rather a mistake.
+            let read = discover::read(&file.value).map(|_| ()).map_err(|report| report.to_string());
+            self.noted(file, read)?;
+        }
+        let checker = upstream.health.clone().map(|health| Checker::new(health, self.client.clone()));
+        let pool = Pool::new(upstream, trust, checker, self.metrics);
         if let Some((_, earlier)) = known {
             pool.continue_from(earlier);
         }
@@ -348,6 +356,7 @@ fn route_of(
         copied: own_schemes.iter().flat_map(|scheme| scheme.copied().iter().cloned()).collect(),
         require: route.require.clone(),
         owner: route.owner.clone(),
+        client_certificate: route.client_certificate,
         shadow_auth: route.shadow_auth,
         shadow_require: route.shadow_require,
         limit_policy: egress::limits::policy(route.limits.iter().map(|position| &config.limits[*position])),

@@ -22,3 +22,10 @@ pub(crate) enum Failure {
     /// A fault of ours.
     Internal,
 }
+
+impl Failure {
+    /// Whether it is the server's, rather than the client's or ours.
+    pub(crate) fn is_of_upstream(self) -> bool {
+        matches!(self, Self::Connect | Self::Timeout | Self::Broken | Self::Protocol)
+    }
+}

@@ -1,7 +1,8 @@
 //! Head clock: a request's head must be complete within a time, however slowly its bytes drip.
 //!
 //! For: HTTP/1.1 connections. Pingora bounds each read, so one byte a minute would hold a connection for ever (slowloris).
-//! The socket knows when bytes arrive, the proxy knows when a head is complete; this is what they share.
+//! The socket knows when bytes arrive, the proxy knows when a head is complete; this is what they share, by way of
+//! `connection_notes.rs`.
 //! Promises: an idle connection is not on the clock; on HTTP/2, where heads are frames, the clock never runs.
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@
 //! Read next: `refusal.rs`, then `reply.rs`.
 
 pub(crate) mod client_certificate;
+pub(crate) mod connection_notes;
 pub(crate) mod failure;
 pub(crate) mod flood;
 pub(crate) mod head;

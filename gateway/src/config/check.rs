@@ -4,20 +4,21 @@
 //! checking goes on behind it. Read next: `checked.rs`.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::settings::{At, Decoder, Named, Position};
 
 use super::check_limits::{check_limit, check_redis};
+use super::check_listeners::{certificate_use, check_certificates, check_listeners};
 use super::check_schemes::{check_require, check_route_auth, check_scheme};
-use super::checked::{CertificateFiles, Config, Limit, Listener, ListenerKind, Route, Upstream};
+use super::check_upstreams::check_upstream;
+use super::checked::{Config, Limit, Route};
 use super::raw::revocations::Revocations;
 use super::raw::routes::Watched;
 use super::raw::server::Server;
 use super::raw::upstreams::Protocol;
-use super::raw::{self, listeners, routes};
-use super::values::{Address, HostPattern, PathPattern};
+use super::raw::{self, routes};
+use super::values::{HostPattern, PathPattern};
 
 /// More often than that nobody needs to ask what was withdrawn.
 const REVOCATIONS_EVERY_MIN: Duration = Duration::from_millis(50);
@@ -31,7 +32,8 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
         decoder.mistake_at(&file.log.filter, error.to_string());
     }
     let names = Names::of(&file);
-    let listeners = check_listeners(&file.listeners, decoder);
+    check_certificates(&file, decoder);
+    let listeners = check_listeners(&file.listeners, &file.client_ip, decoder);
     let upstreams = file.upstreams.items.into_iter().filter_map(|item| check_upstream(item, decoder)).collect();
     let redis = check_redis(file.stores.redis, decoder);
     let store = redis.is_some();
@@ -126,110 +128,6 @@ fn check_server(server: &Server, decoder: &mut Decoder) {
     }
 }
 
-fn check_listeners(named: &Named<listeners::Listener>, decoder: &mut Decoder) -> Vec<Listener> {
-    if named.names().next().is_none() {
-        decoder.inside("listeners", |decoder| {
-            let advice = "none is declared; write at least one, such as http: { bind: 127.0.0.1:8080 }";
-            decoder.mistake(Position::START, advice);
-        });
-    }
-    let has_tls = named.items.iter().any(|(_, listener)| listener.tls.is_some());
-    let mut taken: HashMap<SocketAddr, &str> = HashMap::new();
-    let mut checked = Vec::with_capacity(named.items.len());
-    for (name, listener) in &named.items {
-        let bind = listener.bind.value.0;
-        // Port 0 asks the system for a free one, so two of them never collide.
-        if let Some(other) = (bind.port() != 0).then(|| taken.insert(bind, &name.value)).flatten() {
-            decoder.mistake_at(&listener.bind, format!("{bind} is taken by listener {other:?}"));
-        }
-        if let Some(kind) = listener_kind(listener, has_tls, decoder) {
-            checked.push(Listener { name: name.value.as_str().into(), bind, kind });
-        }
-    }
-    checked
-}
-
-fn listener_kind(listener: &listeners::Listener, has_tls: bool, decoder: &mut Decoder) -> Option<ListenerKind> {
-    match (&listener.tls, &listener.redirect) {
-        (None, None) => Some(ListenerKind::Plain),
-        (Some(_), Some(redirect)) => {
-            decoder.mistake_at(redirect, "a TLS listener cannot redirect to https; drop redirect or tls");
-            None
-        }
-        (None, Some(redirect)) => {
-            if !has_tls && listener.redirect_port.is_none() {
-                decoder.mistake_at(redirect, "there is no TLS listener to redirect to; name a redirect_port");
-            }
-            Some(ListenerKind::RedirectToHttps { port: listener.redirect_port })
-        }
-        (Some(tls), None) => {
-            if tls.certificates.is_empty() {
-                decoder.mistake_at(&listener.bind, "tls.certificates is empty; a TLS listener needs one at least");
-            }
-            let certificates = tls.certificates.iter();
-            let certificates = certificates
-                .map(|pair| CertificateFiles { cert: pair.cert.clone(), key: pair.key.clone() })
-                .collect();
-            Some(ListenerKind::Tls { certificates, min_version: tls.min_version })
-        }
-    }
-}
-
-fn check_upstream(
-    (name, upstream): (At<String>, raw::upstreams::Upstream),
-    decoder: &mut Decoder,
-) -> Option<Upstream> {
-    if upstream.targets.is_empty() {
-        decoder.mistake_at(&name, "targets is empty; list at least one IP:port");
-        return None;
-    }
-    if upstream.targets.len() > 64 {
-        decoder.mistake_at(&name, "more than 64 targets");
-    }
-    for (index, target) in upstream.targets.iter().enumerate() {
-        let Address(address) = target.value;
-        if address.port() == 0 {
-            decoder.mistake_at(target, "port 0 cannot be connected to");
-        }
-        if upstream.targets[..index].iter().any(|earlier| earlier.value == target.value) {
-            decoder.mistake_at(target, format!("{address} is listed twice"));
-        }
-    }
-    if let Some(tls) = &upstream.tls
-        && rustls_pki_types::DnsName::try_from(tls.name.value.as_str()).is_err()
-    {
-        decoder.mistake_at(&tls.name, format!("{:?} is not a DNS name", tls.name.value));
-    }
-    if let Some(health) = &upstream.health {
-        if !health.http.value.starts_with('/') {
-            decoder.mistake_at(&health.http, "a path begins with \"/\"");
-        }
-        if health.up_after == 0 || health.down_after == 0 {
-            decoder.mistake_at(&health.http, "up_after and down_after are at least 1");
-        }
-        if health.every.duration().is_zero() || health.timeout.duration().is_zero() {
-            decoder.mistake_at(&health.http, "every and timeout must be longer than nothing");
-        }
-    }
-    let timeouts = [upstream.timeouts.connect, upstream.timeouts.first_byte, upstream.timeouts.idle];
-    if timeouts.iter().any(|wait| wait.duration().is_zero()) {
-        decoder.mistake_at(&name, "timeouts.connect, .first_byte and .idle must be longer than nothing");
-    }
-    if upstream.retry.attempts == 0 {
-        decoder.mistake_at(&name, "retry.attempts counts the first attempt, so it is at least 1");
-    }
-    Some(Upstream {
-        name: name.value.into(),
-        targets: upstream.targets.iter().map(|target| target.value.0).collect(),
-        protocol: upstream.protocol,
-        tls: upstream.tls,
-        balance: upstream.balance,
-        health: upstream.health,
-        timeouts: upstream.timeouts,
-        retry: upstream.retry,
-    })
-}
-
 fn check_revocations(feed: Option<Revocations>, decoder: &mut Decoder) -> Option<Revocations> {
     let feed = feed?;
     let wrong = if feed.urls.is_empty() {
@@ -286,6 +184,7 @@ fn check_route(route: routes::Route, names: &Names, limits: &[Limit], decoder: &
     let schemes = check_route_auth(&route, &names.schemes, decoder);
     let public = schemes.as_ref().is_some_and(Vec::is_empty);
     let (require, owner) = check_require(&route, public, decoder);
+    let client_certificate = certificate_use(&route);
     let upstream = resolve(&route.to, "upstream", &names.upstreams, decoder);
     if route.websocket && names.http2_upstreams.contains(&route.to.value) {
         decoder.mistake_at(&route.to, "speaks HTTP/2, and a WebSocket needs an upstream that speaks HTTP/1.1");
@@ -307,6 +206,7 @@ fn check_route(route: routes::Route, names: &Names, limits: &[Limit], decoder: &
         schemes: schemes?,
         require,
         owner,
+        client_certificate,
         shadow_auth: route.shadow.contains(&Watched::Auth),
         shadow_require: route.shadow.contains(&Watched::Require),
         limits: route_limits,

@@ -8,11 +8,11 @@ use common::secret::SecretRef;
 use common::settings::{At, Decoder, Position};
 use http::HeaderName;
 
+use super::amounts::RedisUrl;
 use super::checked::{Limit, Measure, Redis, RedisPlace, Shared};
 use super::raw;
 use super::raw::limits::LimitScope;
 use super::raw::stores;
-use super::values::RedisUrl;
 
 /// The most units a second that a limit of scope `cluster` can allow: the store counts in microseconds.
 const CLUSTER_UNITS_PER_SECOND_MAX: u64 = 1_000_000;

@@ -12,18 +12,20 @@ use common::secret::SecretRef;
 use common::settings::At;
 use http::{HeaderName, Method};
 
+pub(crate) use super::amounts::{LIMIT_PARTS_MAX, LimitKeyPart, Quota, RedisUrl};
 pub(crate) use super::raw::auth::{
     CertificateName, ClaimNames, ClientCertificate, Introspection, KeySet, OpaqueTokens, RedisKeys, TokenAlgorithm,
 };
 pub(crate) use super::raw::limits::StoreDown;
-pub(crate) use super::raw::listeners::TlsVersion;
+pub(crate) use super::raw::listeners::{ClientAuth, ClientAuthMode, Suite, TlsVersion};
 pub(crate) use super::raw::revocations::Revocations;
 pub(crate) use super::raw::routes::LogWhat;
 pub(crate) use super::raw::server::{ClientIp, Environment, Leniency, LimitHeader, Log, LogLines, Server};
-pub(crate) use super::raw::upstreams::{Balance, Health, Protocol, Retry, Timeouts, UpstreamTls};
-pub(crate) use super::values::{
-    HostPattern, LIMIT_PARTS_MAX, LimitKeyPart, PathPattern, Quota, Rate, RedisUrl, Workers,
+pub(crate) use super::raw::upstreams::{
+    Balance, Breaker, ClientIdentity, Eject, Protocol, Retry, Sticky, Timeouts, UpstreamTls,
 };
+pub(crate) use super::targets::{DnsName, HashBy, Place, Target};
+pub(crate) use super::values::{HostPattern, PathPattern, Rate, Workers};
 
 /// One gateway.
 #[derive(Debug, PartialEq)]
@@ -49,12 +51,15 @@ impl Config {
     pub(crate) fn files(&self) -> Vec<&Path> {
         let mut files: Vec<&Path> = Vec::new();
         for listener in &self.listeners {
-            if let ListenerKind::Tls { certificates, .. } = &listener.kind {
-                files.extend(certificates.iter().flat_map(|pair| [&*pair.cert.value, &*pair.key.value]));
+            if let ListenerKind::Tls(tls) = &listener.kind {
+                files.extend(tls.certificates.iter().flat_map(|pair| [&*pair.cert.value, &*pair.key.value]));
+                files.extend(tls.client_auth.iter().map(|clients| &*clients.ca.value));
             }
         }
         let authorities = self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()?.ca.as_ref());
         files.extend(authorities.map(|ca| &*ca.value));
+        let shown = self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()?.certificate.as_ref());
+        files.extend(shown.flat_map(|identity| [&*identity.cert.value, &*identity.key.value]));
         files.extend(self.schemes.iter().filter_map(|scheme| scheme.kind.file()));
         files.extend(self.redis.iter().filter_map(|redis| redis.ca.as_ref()).map(|ca| &*ca.value));
         let secrets = self.schemes.iter().filter_map(|scheme| scheme.kind.secret());
@@ -86,6 +91,8 @@ impl Config {
 pub(crate) struct Listener {
     pub name: Arc<str>,
     pub bind: SocketAddr,
+    /// Whether every connection begins with a header that names the client.
+    pub proxy_protocol: bool,
     pub kind: ListenerKind,
 }
 
@@ -97,7 +104,18 @@ pub(crate) enum ListenerKind {
     /// Plain, and every request is sent to `https` on this port, or on that of the first TLS listener.
     RedirectToHttps { port: Option<u16> },
     /// TLS with HTTP/2 and HTTP/1.1.
-    Tls { certificates: Vec<CertificateFiles>, min_version: TlsVersion },
+    Tls(ListenerTls),
+}
+
+/// How a listener speaks TLS.
+#[derive(Debug, PartialEq)]
+pub(crate) struct ListenerTls {
+    pub certificates: Vec<CertificateFiles>,
+    pub min_version: TlsVersion,
+    /// Empty for every suite.
+    pub suites: Vec<Suite>,
+    /// Whose certificates clients may show; `None` where none is asked for.
+    pub client_auth: Option<ClientAuth>,
 }
 
 /// The PEM files of a certificate and its key, and where the file names them.
@@ -108,16 +126,52 @@ pub(crate) struct CertificateFiles {
 }
 
 /// A set of servers that give the same answers.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Upstream {
     pub name: Arc<str>,
-    pub targets: Vec<SocketAddr>,
+    pub source: Source,
     pub protocol: Protocol,
     pub tls: Option<UpstreamTls>,
     pub balance: Balance,
+    pub hash_by: Option<HashBy>,
+    pub sticky: Option<Sticky>,
     pub health: Option<Health>,
+    /// In percent of the servers; 0 for never.
+    pub panic_below: u8,
+    pub eject: Option<Eject>,
+    pub slow_start: Option<Duration>,
+    pub breaker: Breaker,
     pub timeouts: Timeouts,
     pub retry: Retry,
+}
+
+/// Where the servers of an upstream are known from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Source {
+    Fixed(Vec<Target>),
+    Dns { name: DnsName, servers: Vec<SocketAddr>, every: Duration },
+    File { file: At<PathBuf>, every: Duration },
+}
+
+/// Active checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Health {
+    pub check: Check,
+    pub every: Duration,
+    pub timeout: Duration,
+    pub up_after: u32,
+    pub down_after: u32,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// A path, by HTTP.
+    Http(String),
+    /// A connection.
+    Tcp,
+    /// A service, by the gRPC health protocol.
+    Grpc(String),
 }
 
 /// A way to prove who one is.
@@ -288,6 +342,7 @@ pub(crate) struct Route {
     pub schemes: Vec<usize>,
     pub require: Requirements,
     pub owner: Option<Owner>,
+    pub client_certificate: CertificateUse,
     /// Whether it is only watched who is unknown.
     pub shadow_auth: bool,
     /// Whether it is only watched who may not.
@@ -301,6 +356,15 @@ pub(crate) struct Route {
     pub websocket_idle: Option<Duration>,
     pub body_bytes_max: u64,
     pub log: LogWhat,
+}
+
+/// What a route makes of the client's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CertificateUse {
+    /// Whether there must be one.
+    pub required: bool,
+    /// Whether the upstream is told.
+    pub passed_on: bool,
 }
 
 /// What a caller must have.

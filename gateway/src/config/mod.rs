@@ -6,12 +6,16 @@
 //! Promises: a `Config` is sound by itself; certificates, key sets and secrets that it names are read by the rooms that
 //! use them. Read next: `raw/routes.rs` for the shape, `check.rs` for the rules between keys.
 
+mod amounts;
 mod check;
 mod check_limits;
+mod check_listeners;
 mod check_schemes;
+pub(crate) mod check_upstreams;
 pub(crate) mod checked;
 pub(crate) mod manual;
 mod raw;
+pub(crate) mod targets;
 #[cfg(test)]
 mod tests;
 mod values;

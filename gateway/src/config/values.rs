@@ -4,14 +4,12 @@
 //! Promises: what was decoded needs no further parsing. Read next: `raw/`.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use common::settings::{At, Decode, Decoder, Named, Node, Shape, Value};
-use http::{HeaderName, Method};
+use http::Method;
 
 use super::raw::routes::{Needs, NeedsByMethod};
-use crate::base::limiter::Calendar;
 
 /// An address to listen on or to ask: IP and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,44 +44,6 @@ pub(crate) struct Rate {
     pub period: Duration,
 }
 
-/// So many a calendar window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Quota {
-    pub count: u32,
-    pub calendar: Calendar,
-}
-
-/// Part of what a limit counts by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum LimitKeyPart {
-    /// The client's address, or its IPv6 network.
-    ClientIp,
-    /// The caller's subject.
-    Subject,
-    /// The API key.
-    Key,
-    /// The API key, or the subject where no key was used.
-    KeyOrSubject,
-    /// A claim of the token.
-    Claim(Arc<str>),
-    /// A header of the request.
-    Header(HeaderName),
-    /// The route.
-    Route,
-}
-
-/// What a limit counts by: one to four parts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LimitBy(pub Vec<LimitKeyPart>);
-
-/// A `redis` or `rediss` URL, without a password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RedisUrl {
-    pub host: String,
-    pub port: u16,
-    pub tls: bool,
-}
-
 /// A method a route is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RouteMethod(pub Method);
@@ -116,7 +76,11 @@ pub(crate) enum Workers {
 }
 
 /// Reads a text by `parse`, whose error is the mistake.
-fn from_text<T>(node: &Node, decoder: &mut Decoder, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+pub(super) fn from_text<T>(
+    node: &Node,
+    decoder: &mut Decoder,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Option<T> {
     let text = String::decode(node, decoder)?;
     parse(&text).map_err(|message| decoder.mistake(node.position, message)).ok()
 }
@@ -232,115 +196,6 @@ impl Decode for Rate {
 
     fn shape() -> Shape {
         Shape::text("rate")
-    }
-}
-
-impl Decode for Quota {
-    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        from_text(node, decoder, |text| {
-            let parsed = text.split_once('/').and_then(|(count, window)| {
-                let calendar = match window {
-                    "day" => Calendar::Day,
-                    "month" => Calendar::Month,
-                    _ => return None,
-                };
-                Some(Self { count: count.parse().ok().filter(|count| *count > 0)?, calendar })
-            });
-            parsed.ok_or_else(|| format!("{text:?} is not a quota, such as 10000/day or 1000000/month"))
-        })
-    }
-
-    fn shape() -> Shape {
-        Shape::text("quota")
-    }
-}
-
-/// Parts that a limit may count by at a time.
-pub(crate) const LIMIT_PARTS_MAX: usize = 4;
-
-impl LimitKeyPart {
-    /// Whether it is known only once the caller is.
-    pub(crate) fn needs_identity(&self) -> bool {
-        match self {
-            Self::ClientIp | Self::Header(_) | Self::Route => false,
-            Self::Subject | Self::Key | Self::KeyOrSubject | Self::Claim(_) => true,
-        }
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let named = |prefix: &str| text.strip_prefix(prefix).filter(|name| !name.is_empty());
-        Ok(match text {
-            "client.ip" => Self::ClientIp,
-            "identity.subject" => Self::Subject,
-            "identity.key" => Self::Key,
-            "identity.key_or_subject" => Self::KeyOrSubject,
-            "route" => Self::Route,
-            _ => match (named("identity.claim."), named("header.")) {
-                (Some(claim), _) => Self::Claim(claim.into()),
-                (_, Some(header)) => Self::Header(
-                    HeaderName::try_from(header).map_err(|_| format!("{header:?} is not a header name"))?,
-                ),
-                (None, None) => {
-                    return Err(format!(
-                        "{text:?} is nothing to count by; one of: client.ip, identity.subject, identity.key, \
-                         identity.key_or_subject, identity.claim.NAME, header.NAME, route"
-                    ));
-                }
-            },
-        })
-    }
-}
-
-impl Decode for LimitBy {
-    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        let texts = match &node.value {
-            Value::List(_) => Vec::<String>::decode(node, decoder)?,
-            _ => vec![String::decode(node, decoder)?],
-        };
-        let parts: Result<Vec<_>, _> = texts.iter().map(|text| LimitKeyPart::parse(text)).collect();
-        match parts {
-            Ok(parts) if (1..=LIMIT_PARTS_MAX).contains(&parts.len()) => Some(Self(parts)),
-            Ok(_) => {
-                decoder.mistake(node.position, format!("one to {LIMIT_PARTS_MAX} things to count by"));
-                None
-            }
-            Err(message) => {
-                decoder.mistake(node.position, message);
-                None
-            }
-        }
-    }
-
-    fn shape() -> Shape {
-        Shape::OneOf(vec![Shape::text("what to count by"), Shape::List(Box::new(Shape::text("what to count by")))])
-    }
-}
-
-impl Decode for RedisUrl {
-    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        from_text(node, decoder, |text| {
-            let expected = || "expected a URL such as redis://10.0.0.5:6379, or rediss:// for TLS".to_owned();
-            let url = url::Url::parse(text).map_err(|_| expected())?;
-            if url.password().is_some() || !url.username().is_empty() {
-                return Err(
-                    "the user name and password are keys of their own: username, and password: env:NAME".to_owned()
-                );
-            }
-            let tls = match url.scheme() {
-                "redis" => false,
-                "rediss" => true,
-                _ => return Err(expected()),
-            };
-            if !matches!(url.path(), "" | "/") || url.query().is_some() {
-                return Err("nothing stands behind the port; the database is a key of its own".to_owned());
-            }
-            let host = url.host_str().ok_or_else(expected)?.trim_matches(['[', ']']).to_owned();
-            Ok(Self { host, port: url.port().unwrap_or(6379), tls })
-        })
-    }
-
-    fn shape() -> Shape {
-        Shape::text("redis URL")
     }
 }
 

@@ -28,6 +28,23 @@ pub(crate) struct Certificates {
     wildcard: HashMap<String, Arc<CertifiedKey>>,
     /// For clients that name nobody, or nobody we know.
     default: Arc<CertifiedKey>,
+    ends: Vec<End>,
+}
+
+/// When a certificate ends.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    /// Its file, as the configuration names it.
+    pub file: String,
+    /// Seconds since the Unix epoch.
+    pub unix_seconds: i64,
+}
+
+/// A pair that can be used.
+struct Loaded {
+    key: Arc<CertifiedKey>,
+    names: Vec<String>,
+    end: End,
 }
 
 /// What a TLS handshake asks: the certificates of the moment, which a reload replaces.
@@ -47,7 +64,7 @@ impl Resolver {
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum CertificateError {
+pub(super) enum CertificateError {
     #[error("cannot be read as PEM: {0}")]
     Pem(rustls_pki_types::pem::Error),
     #[error("holds no certificate")]
@@ -78,11 +95,15 @@ pub(crate) fn load(pairs: &[CertificateFiles], environment: Environment) -> Resu
         }
     }
     match loaded.first() {
-        Some((first, _)) if mistakes.is_empty() => {
-            let mut certificates =
-                Certificates { exact: HashMap::new(), wildcard: HashMap::new(), default: Arc::clone(first) };
-            for (key, names) in &loaded {
-                certificates.insert(key, names);
+        Some(first) if mistakes.is_empty() => {
+            let mut certificates = Certificates {
+                exact: HashMap::new(),
+                wildcard: HashMap::new(),
+                default: Arc::clone(&first.key),
+                ends: Vec::new(),
+            };
+            for pair in loaded {
+                certificates.insert(pair);
             }
             Ok(certificates)
         }
@@ -90,31 +111,38 @@ pub(crate) fn load(pairs: &[CertificateFiles], environment: Environment) -> Resu
     }
 }
 
-fn load_pair(pair: &CertificateFiles, environment: Environment) -> Result<(Arc<CertifiedKey>, Vec<String>), Mistake> {
+fn load_pair(pair: &CertificateFiles, environment: Environment) -> Result<Loaded, Mistake> {
     let chain = read_chain(&pair.cert.value).map_err(|error| mistake(&pair.cert, &error))?;
-    let names = judge(&chain, environment).map_err(|error| mistake(&pair.cert, &error))?;
+    let (names, unix_seconds) = judge(&chain, environment).map_err(|error| mistake(&pair.cert, &error))?;
     let key = PrivateKeyDer::from_pem_file(&pair.key.value);
     let key = key.map_err(|error| mistake(&pair.key, &CertificateError::Pem(error)))?;
     let signing = aws_lc_rs::sign::any_supported_type(&key);
     let signing = signing.map_err(|error| mistake(&pair.key, &CertificateError::Key(error)))?;
     let certified = CertifiedKey::new(chain, signing);
     certified.keys_match().map_err(|error| mistake(&pair.key, &CertificateError::Mismatch(error)))?;
-    Ok((Arc::new(certified), names))
+    let end = End { file: pair.cert.value.display().to_string(), unix_seconds };
+    Ok(Loaded { key: Arc::new(certified), names, end })
 }
 
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+/// Every certificate of a PEM file, in its order.
+///
+/// # Errors
+/// When it cannot be read, or holds none.
+pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let chain = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let chain = chain.map_err(CertificateError::Pem)?;
     if chain.is_empty() { Err(CertificateError::Empty) } else { Ok(chain) }
 }
 
-/// The names of the first certificate, unless it is past its end or not fit for the place.
-fn judge(chain: &[CertificateDer<'static>], environment: Environment) -> Result<Vec<String>, CertificateError> {
+/// The names and the end of the first certificate, unless it is past its end or not fit for the place.
+fn judge(
+    chain: &[CertificateDer<'static>],
+    environment: Environment,
+) -> Result<(Vec<String>, i64), CertificateError> {
     let leaf = chain.first().ok_or(CertificateError::Empty)?;
     let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| CertificateError::Unreadable)?;
     let end = leaf.validity().not_after;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    if i64::try_from(now).is_ok_and(|now| end.timestamp() < now) {
+    if end.timestamp() < unix_now() {
         return Err(CertificateError::Expired(end.to_string()));
     }
     let issuers = leaf.issuer().iter_common_name().filter_map(|name| name.as_str().ok());
@@ -123,12 +151,17 @@ fn judge(chain: &[CertificateDer<'static>], environment: Environment) -> Result<
     }
     let names = leaf.subject_alternative_name().ok().flatten();
     let names = names.map(|names| names.value.general_names.iter()).into_iter().flatten();
-    Ok(names
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-            _ => None,
-        })
-        .collect())
+    let names = names.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    });
+    Ok((names.collect(), end.timestamp()))
+}
+
+/// Seconds since the Unix epoch.
+pub(super) fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn mistake<T>(at: &At<T>, error: &CertificateError) -> Mistake
@@ -141,14 +174,20 @@ where
 
 impl Certificates {
     /// A name that two pairs carry belongs to the first.
-    fn insert(&mut self, key: &Arc<CertifiedKey>, names: &[String]) {
-        for name in names {
+    fn insert(&mut self, pair: Loaded) {
+        for name in &pair.names {
             let (map, name) = match name.strip_prefix("*.") {
                 Some(rest) => (&mut self.wildcard, rest),
                 None => (&mut self.exact, name.as_str()),
             };
-            map.entry(name.to_owned()).or_insert_with(|| Arc::clone(key));
+            map.entry(name.to_owned()).or_insert_with(|| Arc::clone(&pair.key));
         }
+        self.ends.push(pair.end);
+    }
+
+    /// When each of them ends, in the order of the configuration.
+    pub(super) fn ends(&self) -> &[End] {
+        &self.ends
     }
 
     fn find(&self, name: &str) -> &Arc<CertifiedKey> {

@@ -1,27 +1,33 @@
 //! Listeners: which addresses are open, and how a reload changes that by difference.
 //!
 //! For: one set of listeners, brought in line with a configuration in two steps. `prepare` does everything that can fail
-//! (sockets, certificates) and changes nothing; `apply` cannot fail. May touch: sockets, certificate files.
-//! Promises: a listener that is the same before and after is not touched; one that goes stops accepting, and the connections
-//! it has taken in go on. Read next: `socket.rs`.
+//! (sockets, certificates, authorities of clients) and changes nothing; `apply` cannot fail. May touch: sockets, certificate
+//! files. Promises: a listener that is the same before and after is not touched; one that goes stops accepting, and the
+//! connections it has taken in go on. Read next: `entrance.rs`, `socket.rs`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use common::settings::Mistake;
 use pingora::apps::ServerApp;
-use pingora::listeners::tls::Acceptor;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::certs::{self, Certificates, Resolver};
+use super::certs::{self, Certificates, End};
+use super::client_auth::Authorities;
+use super::entrance::Entrance;
 use super::socket::{self, Door};
-use super::tls;
+use super::tls::Terms;
 use crate::config::Config;
-use crate::config::checked::{Listener, ListenerKind, TlsVersion};
+use crate::config::checked::{Environment, Listener, ListenerKind, ListenerTls};
+
+/// A certificate that ends sooner than this is warned of when it is read. Renewal is usually due at 30 days, so by then it
+/// has failed for a while.
+const WARNING_DAYS: i64 = 14;
+
+const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// What serves connections, in Pingora's terms. A name of ours, so that others need not know whose terms they are.
 pub(crate) trait Serves: ServerApp + Send + Sync + 'static {}
@@ -39,6 +45,8 @@ pub(crate) struct Listeners<A> {
     new_app: NewApp<A>,
     redirects: Vec<Arc<A>>,
     open: HashMap<Arc<str>, Open>,
+    /// The certificates whose end is shown, by their files.
+    shown: BTreeSet<String>,
 }
 
 /// One listener that accepts.
@@ -47,20 +55,16 @@ struct Open {
     bind: SocketAddr,
     kind: Kind,
     local: SocketAddr,
+    entrance: Arc<Entrance>,
     stop: watch::Sender<bool>,
 }
 
 /// What a listener does with a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Plain,
     Redirect { configured: Option<u16> },
-    Tls(Arc<TlsSide>),
-}
-
-/// What shakes hands, and can be replaced while it does.
-pub(super) struct TlsSide {
-    resolver: Arc<Resolver>,
-    shaking: ArcSwap<(TlsVersion, Arc<Acceptor>)>,
+    Tls,
 }
 
 /// Everything that is needed to bring the listeners in line, and nothing of it done.
@@ -73,13 +77,10 @@ struct Step {
     bind: SocketAddr,
     /// A new socket; `None` when the listener goes on with the one it has.
     socket: Option<TcpListener>,
-    kind: NewKind,
-}
-
-enum NewKind {
-    Plain,
-    Redirect { configured: Option<u16> },
-    Tls { certificates: Certificates, min_version: TlsVersion },
+    kind: Kind,
+    proxy_protocol: bool,
+    /// Set for `Kind::Tls`.
+    tls: Option<(Certificates, Terms)>,
 }
 
 /// Why listeners could not be prepared.
@@ -99,21 +100,38 @@ pub(crate) enum ListenError {
 /// Reads the certificates of every listener, for a check that opens nothing.
 ///
 /// # Errors
-/// One mistake for each pair that cannot be used.
+/// One mistake for each pair that cannot be used, and for each file of clients' authorities.
 pub(crate) fn check(config: &Config) -> Result<(), Vec<Mistake>> {
     let mut mistakes = Vec::new();
     for listener in &config.listeners {
-        if let ListenerKind::Tls { certificates, .. } = &listener.kind {
-            mistakes.extend(certs::load(certificates, config.environment).err().into_iter().flatten());
+        if let ListenerKind::Tls(tls) = &listener.kind {
+            mistakes.extend(load(tls, config.environment).err().into_iter().flatten());
         }
     }
     if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
 }
 
+/// Reads what a TLS listener needs.
+fn load(tls: &ListenerTls, environment: Environment) -> Result<(Certificates, Terms), Vec<Mistake>> {
+    let certificates = certs::load(&tls.certificates, environment);
+    let client_auth = tls.client_auth.as_ref().map(Authorities::load).transpose();
+    match (certificates, client_auth) {
+        (Ok(certificates), Ok(client_auth)) => {
+            let (min_version, suites) = (tls.min_version, tls.suites.clone());
+            Ok((certificates, Terms { min_version, suites, client_auth }))
+        }
+        (certificates, client_auth) => {
+            let mistakes = certificates.err().into_iter().flatten();
+            Err(mistakes.chain(client_auth.err()).collect())
+        }
+    }
+}
+
 impl<A: Serves> Listeners<A> {
     /// No listeners yet.
     pub(crate) fn new(door: Arc<Door>, new_app: NewApp<A>) -> Self {
-        Self { door, app: new_app(None), new_app, redirects: Vec::new(), open: HashMap::new() }
+        let shown = BTreeSet::new();
+        Self { door, app: new_app(None), new_app, redirects: Vec::new(), open: HashMap::new(), shown }
     }
 
     /// Whatever serves connections, for the drain to end.
@@ -132,18 +150,18 @@ impl<A: Serves> Listeners<A> {
     }
 
     fn step(&self, listener: &Listener, config: &Config) -> Result<Step, ListenError> {
-        let kind = match &listener.kind {
-            ListenerKind::Plain => NewKind::Plain,
-            ListenerKind::RedirectToHttps { port } => NewKind::Redirect { configured: *port },
-            ListenerKind::Tls { certificates, min_version } => {
-                let certificates =
-                    certs::load(certificates, config.environment).map_err(ListenError::Certificates)?;
-                NewKind::Tls { certificates, min_version: *min_version }
+        let (kind, tls) = match &listener.kind {
+            ListenerKind::Plain => (Kind::Plain, None),
+            ListenerKind::RedirectToHttps { port } => (Kind::Redirect { configured: *port }, None),
+            ListenerKind::Tls(tls) => {
+                let loaded = load(tls, config.environment).map_err(ListenError::Certificates)?;
+                (Kind::Tls, Some(loaded))
             }
         };
-        let stays = self.open.get(&listener.name).is_some_and(|open| open.stays(listener.bind, &kind));
+        let stays = self.open.get(&listener.name).is_some_and(|open| open.stays(listener.bind, kind));
         let socket = if stays { None } else { Some(bind(&listener.name, listener.bind)?) };
-        Ok(Step { name: Arc::clone(&listener.name), bind: listener.bind, socket, kind })
+        let (name, proxy_protocol) = (Arc::clone(&listener.name), listener.proxy_protocol);
+        Ok(Step { name, bind: listener.bind, socket, kind, proxy_protocol, tls })
     }
 
     /// Brings the listeners in line.
@@ -151,109 +169,88 @@ impl<A: Serves> Listeners<A> {
     /// # Errors
     /// Only when the system cannot tell a socket's address, or the crypto provider lacks something that it had at start.
     pub(crate) fn apply(&mut self, prepared: Prepared) -> Result<(), ListenError> {
+        let ends = prepared.steps.iter().filter_map(|step| step.tls.as_ref());
+        let ends: Vec<End> = ends.flat_map(|(certificates, _)| certificates.ends()).cloned().collect();
         let mut gone = std::mem::take(&mut self.open);
         // TLS first, because redirects may need the port of a TLS listener.
-        let (tls, others): (Vec<_>, Vec<_>) =
-            prepared.steps.into_iter().partition(|step| matches!(step.kind, NewKind::Tls { .. }));
-        for step in tls.into_iter().chain(others) {
+        let (tls, others): (Vec<_>, Vec<_>) = prepared.steps.into_iter().partition(|step| step.kind == Kind::Tls);
+        for mut step in tls.into_iter().chain(others) {
             let earlier = gone.remove(&step.name);
-            let open = match (step.socket, earlier) {
+            let name = Arc::clone(&step.name);
+            let open = match (step.socket.take(), earlier) {
                 (Some(socket), earlier) => {
                     if let Some(earlier) = earlier {
-                        earlier.close(&step.name);
+                        earlier.close(&name);
                     }
-                    self.open(&step.name, step.bind, socket, step.kind)?
+                    self.open(step, socket)?
                 }
-                (None, Some(earlier)) => earlier.go_on(step.kind)?,
+                (None, Some(earlier)) => earlier.go_on(step)?,
                 // `prepare` leaves the socket out only for a listener that is open.
                 (None, None) => continue,
             };
-            self.open.insert(step.name, open);
+            self.open.insert(name, open);
         }
         for (name, open) in gone {
             open.close(&name);
         }
+        self.show(&ends);
         Ok(())
     }
 
-    fn open(
-        &mut self,
-        name: &Arc<str>,
-        bind: SocketAddr,
-        socket: TcpListener,
-        kind: NewKind,
-    ) -> Result<Open, ListenError> {
+    fn open(&mut self, step: Step, socket: TcpListener) -> Result<Open, ListenError> {
         let local = socket.local_addr().map_err(ListenError::Address)?;
-        let (kind, app) = match kind {
-            NewKind::Plain => (Kind::Plain, Arc::clone(&self.app)),
-            NewKind::Redirect { configured } => {
+        let entrance = Arc::new(Entrance::new(step.proxy_protocol, step.tls)?);
+        let app = match step.kind {
+            Kind::Plain | Kind::Tls => Arc::clone(&self.app),
+            Kind::Redirect { configured } => {
                 let app = (self.new_app)(Some(configured.or_else(|| self.tls_port()).unwrap_or(443)));
                 self.redirects.push(Arc::clone(&app));
-                (Kind::Redirect { configured }, app)
-            }
-            NewKind::Tls { certificates, min_version } => {
-                (Kind::Tls(Arc::new(TlsSide::new(certificates, min_version)?)), Arc::clone(&self.app))
+                app
             }
         };
-        let tls = match &kind {
-            Kind::Tls(side) => Some(Arc::clone(side)),
-            Kind::Plain | Kind::Redirect { .. } => None,
-        };
-        let (stop, stopped) = watch::channel(false);
-        tracing::info!(listener = %name, address = %local, "listening");
-        tokio::spawn(Arc::clone(&self.door).serve(socket, tls, app, stopped));
-        Ok(Open { bind, kind, local, stop })
+        let (end, ended) = watch::channel(false);
+        tracing::info!(listener = %step.name, address = %local, "listening");
+        tokio::spawn(Arc::clone(&self.door).serve(socket, Arc::clone(&entrance), app, ended));
+        Ok(Open { bind: step.bind, kind: step.kind, local, entrance, stop: end })
+    }
+
+    /// Tells when certificates end: always as a metric, and in the log of those that are about to.
+    fn show(&mut self, ends: &[End]) {
+        let metrics = self.door.metrics();
+        let now = certs::unix_now();
+        let mut shown = BTreeSet::new();
+        for end in ends {
+            metrics.certificate_ends(&end.file, end.unix_seconds);
+            let days_left = (end.unix_seconds - now) / DAY_SECONDS;
+            if shown.insert(end.file.clone()) && days_left < WARNING_DAYS {
+                tracing::warn!(certificate = %end.file, days_left, "the certificate is about to end");
+            }
+        }
+        for file in self.shown.difference(&shown) {
+            metrics.forget_certificate(file);
+        }
+        self.shown = shown;
     }
 
     fn tls_port(&self) -> Option<u16> {
-        self.open.values().find(|open| matches!(open.kind, Kind::Tls(_))).map(|open| open.local.port())
+        self.open.values().find(|open| open.kind == Kind::Tls).map(|open| open.local.port())
     }
 }
 
 impl Open {
     /// Whether it can go on with its socket: the same address, and the same kind of service there.
-    fn stays(&self, bind: SocketAddr, kind: &NewKind) -> bool {
-        let same_kind = match (&self.kind, kind) {
-            (Kind::Plain, NewKind::Plain) | (Kind::Tls(_), NewKind::Tls { .. }) => true,
-            (Kind::Redirect { configured }, NewKind::Redirect { configured: new }) => configured == new,
-            _ => false,
-        };
-        self.bind == bind && same_kind
+    fn stays(&self, bind: SocketAddr, kind: Kind) -> bool {
+        self.bind == bind && self.kind == kind
     }
 
-    fn go_on(self, kind: NewKind) -> Result<Self, ListenError> {
-        if let (Kind::Tls(side), NewKind::Tls { certificates, min_version }) = (&self.kind, kind) {
-            side.replace(certificates, min_version)?;
-        }
+    fn go_on(self, step: Step) -> Result<Self, ListenError> {
+        self.entrance.replace(step.proxy_protocol, step.tls)?;
         Ok(self)
     }
 
     fn close(self, name: &str) {
         tracing::info!(listener = name, address = %self.local, "no longer listening");
         self.stop.send_replace(true);
-    }
-}
-
-impl TlsSide {
-    fn new(certificates: Certificates, min_version: TlsVersion) -> Result<Self, rustls::Error> {
-        let resolver = Arc::new(Resolver::new(certificates));
-        let acceptor = tls::acceptor(Arc::clone(&resolver), min_version)?;
-        Ok(Self { resolver, shaking: ArcSwap::from_pointee((min_version, acceptor)) })
-    }
-
-    /// Handshakes from now on use these. Tickets of before are good only while the versions stay the same.
-    fn replace(&self, certificates: Certificates, min_version: TlsVersion) -> Result<(), rustls::Error> {
-        if self.shaking.load().0 != min_version {
-            let acceptor = tls::acceptor(Arc::clone(&self.resolver), min_version)?;
-            self.shaking.store(Arc::new((min_version, acceptor)));
-        }
-        self.resolver.replace(certificates);
-        Ok(())
-    }
-
-    /// What shakes hands at the moment.
-    pub(super) fn acceptor(&self) -> Arc<Acceptor> {
-        Arc::clone(&self.shaking.load().1)
     }
 }
 

@@ -1,4 +1,8 @@
 //! Socket: bind, accept, count, hand over, drain.
+//!
+//! For: a connection's way in, in order: whose it is (PROXY protocol), caps by address, handshake, HTTP. May touch: sockets,
+//! the snapshot's trusted addresses. Promises: a connection has one deadline for all that comes before HTTP.
+//! Read next: `entrance.rs`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,16 +16,21 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddress;
 use pingora::protocols::l4::stream::Stream as TcpPingoraStream;
 use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::{ALPN, GetProxyDigest as _, GetSocketDigest as _, SocketDigest, Stream};
+use pingora::protocols::tls::TlsRef;
+use pingora::protocols::{ALPN, GetProxyDigest as _, GetSocketDigest as _, SocketDigest, Ssl, Stream};
 use pingora_limits::inflight::Inflight;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::buffered::{Buffered, HeadLimit, Switch};
-use super::listeners::{Serves, TlsSide};
+use super::client_auth::{self, ShownError};
+use super::entrance::Entrance;
+use super::listeners::Serves;
+use super::proxy_protocol::{self, HeaderError};
+use crate::base::client_certificate::ClientCertificate;
+use crate::base::connection_notes::ConnectionNotes;
 use crate::base::flood::FloodGuard;
-use crate::base::head_clock::HeadClock;
 use crate::base::telemetry::metrics::Metrics;
 use crate::snapshot::Snapshot;
 
@@ -110,7 +119,7 @@ impl Door {
     pub(super) fn serve<A>(
         self: Arc<Self>,
         listener: TcpListener,
-        tls: Option<Arc<TlsSide>>,
+        entrance: Arc<Entrance>,
         app: Arc<A>,
         mut stopped: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send
@@ -127,7 +136,7 @@ impl Door {
                     () = told(&mut draining) => break,
                     () = told(&mut stopped) => break,
                 };
-                self.take_in(accepted, tls.as_ref(), &app).await;
+                self.take_in(accepted, &entrance, &app).await;
             }
             drop(listener);
             self.accepting.fetch_sub(1, Ordering::SeqCst);
@@ -151,7 +160,7 @@ impl Door {
     async fn take_in<A>(
         self: &Arc<Self>,
         accepted: io::Result<(TcpStream, SocketAddr)>,
-        tls: Option<&Arc<TlsSide>>,
+        entrance: &Arc<Entrance>,
         app: &Arc<A>,
     ) where
         A: Serves,
@@ -169,22 +178,24 @@ impl Door {
             self.metrics.connections_refused.with_label_values(&["connections"]).inc();
             return;
         };
-        let (door, tls, app) = (Arc::clone(self), tls.cloned(), Arc::clone(app));
-        tokio::spawn(async move { door.connection(stream, peer, tls, app, place).await });
+        let (door, entrance, app) = (Arc::clone(self), Arc::clone(entrance), Arc::clone(app));
+        tokio::spawn(async move { door.connection(stream, peer, entrance, app, place).await });
     }
 
-    /// One connection, from the handshake to its end. Holds its place all the while.
+    /// One connection, from its first byte to its end. Holds its place all the while.
     async fn connection<A>(
         self: Arc<Self>,
-        stream: TcpStream,
+        mut stream: TcpStream,
         peer: SocketAddr,
-        tls: Option<Arc<TlsSide>>,
+        entrance: Arc<Entrance>,
         app: Arc<A>,
         place: OwnedSemaphorePermit,
     ) where
         A: Serves,
     {
         let _place = Place::take(Arc::clone(&self), place);
+        let deadline = Instant::now() + self.limits.handshake_timeout;
+        let Some(peer) = self.whose(&mut stream, peer, &entrance, deadline).await else { return };
         let address = peer.ip().to_canonical();
         let (network, trusted, flood) = {
             let snapshot = self.snapshot.load();
@@ -202,12 +213,12 @@ impl Door {
             self.metrics.connections_refused.with_label_values(&["connections_per_address"]).inc();
             return;
         }
-        let clock = HeadClock::stopped();
-        let (stream, buffering) = self.prepare(stream, peer, clock.clone());
-        let Some(stream) = self.shake_hands(stream, tls).await else { return };
+        let notes = Arc::new(ConnectionNotes::blank());
+        let (stream, buffering) = self.prepare(stream, peer, &notes);
+        let Some(stream) = self.shake_hands(stream, &entrance, &notes, deadline).await else { return };
         buffering.turn_on();
         if stream.selected_alpn_proto() != Some(ALPN::H2) {
-            clock.run();
+            notes.clock.run();
         }
         let mut next = app.process_new(stream, &self.draining).await;
         while let Some(stream) = next {
@@ -215,9 +226,34 @@ impl Door {
         }
     }
 
-    /// A stream in Pingora's terms that knows its peer without asking the kernel again, and carries its head clock to where
+    /// Whose connection it is: that of whoever is at its other end, or, where the PROXY protocol is spoken, of whom the
+    /// header names. `None` when it is to be closed.
+    async fn whose(
+        &self,
+        stream: &mut TcpStream,
+        peer: SocketAddr,
+        entrance: &Entrance,
+        deadline: Instant,
+    ) -> Option<SocketAddr> {
+        if !entrance.expects_header() {
+            return Some(peer);
+        }
+        let trusted = self.snapshot.load().plan.addresses.trust(peer.ip().to_canonical());
+        let named = if trusted { proxy_protocol::read(stream, deadline).await } else { Err(HeaderError::Untrusted) };
+        match named {
+            Ok(named) => Some(named.unwrap_or(peer)),
+            Err(HeaderError::Nothing) => None,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "no PROXY protocol header");
+                self.metrics.connections_refused.with_label_values(&["proxy_protocol"]).inc();
+                None
+            }
+        }
+    }
+
+    /// A stream in Pingora's terms that knows its peer without asking the kernel again, and carries its notes to where
     /// requests are served.
-    fn prepare(&self, stream: TcpStream, peer: SocketAddr, clock: HeadClock) -> (Buffered, Switch) {
+    fn prepare(&self, stream: TcpStream, peer: SocketAddr, notes: &Arc<ConnectionNotes>) -> (Buffered, Switch) {
         // Small answers must not wait for an acknowledgement; if the socket is gone already, the first read will say so.
         let _ = stream.set_nodelay(true);
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
@@ -227,28 +263,49 @@ impl Door {
         // Pingora's place for data of one's own is beside the answer of a CONNECT proxy, which this stands in for. A status
         // of 200 can always be built.
         if let Ok(answer) = ResponseHeader::build_no_case(200, Some(0)) {
-            stream.set_proxy_digest(ProxyDigest::new(Box::new(answer), Some(Box::new(clock.clone()))));
+            stream.set_proxy_digest(ProxyDigest::new(Box::new(answer), Some(Box::new(Arc::clone(notes)))));
         }
-        Buffered::new(stream, clock, self.head_limit.clone())
+        Buffered::new(stream, notes.clock.clone(), self.head_limit.clone())
     }
 
-    async fn shake_hands(&self, stream: Buffered, tls: Option<Arc<TlsSide>>) -> Option<Stream> {
-        let Some(tls) = tls else { return Some(Box::new(stream)) };
+    /// The stream that carries HTTP. `None` when no handshake came about.
+    async fn shake_hands(
+        &self,
+        stream: Buffered,
+        entrance: &Entrance,
+        notes: &ConnectionNotes,
+        deadline: Instant,
+    ) -> Option<Stream> {
+        let Some(tls) = entrance.tls() else { return Some(Box::new(stream)) };
         let acceptor = tls.acceptor();
-        match timeout(self.limits.handshake_timeout, acceptor.tls_handshake(stream)).await {
-            Ok(Ok(stream)) => Some(Box::new(stream)),
-            Ok(Err(error)) => {
-                // Scanners do this all day: a line each would be a way to fill the disk.
-                tracing::debug!(%error, "TLS handshake failed");
-                self.metrics.handshakes_failed.inc();
-                None
-            }
-            Err(_) => {
-                self.metrics.handshakes_failed.inc();
-                None
-            }
+        match timeout_at(deadline, acceptor.tls_handshake(stream)).await {
+            Ok(Ok(stream)) => match certificate_of(&stream) {
+                Ok(certificate) => {
+                    if let Some(certificate) = certificate {
+                        notes.note_certificate(certificate);
+                    }
+                    return Some(Box::new(stream));
+                }
+                Err(error) => tracing::debug!(%error, "client certificate refused"),
+            },
+            // Scanners do this all day: a line each would be a way to fill the disk.
+            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+            Err(_) => {}
         }
+        self.metrics.handshakes_failed.inc();
+        None
     }
+
+    /// The metrics of the process.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+/// What the client has shown, where it was asked and did.
+fn certificate_of(stream: &impl Ssl) -> Result<Option<ClientCertificate>, ShownError> {
+    let shown = stream.get_ssl().and_then(TlsRef::peer_certificate_der);
+    shown.map(client_auth::read).transpose()
 }
 
 /// Ends when it is told to. An error would mean that the sender is gone, which comes to the same.

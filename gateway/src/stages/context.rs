@@ -14,7 +14,9 @@ use super::verdict::Verdict;
 use crate::base::failure::Failure;
 use crate::base::limiter::Place;
 use crate::base::refusal::Refusal;
-use crate::upstream::pool::{Ticket, Tried};
+use crate::upstream::endpoint::Ticket;
+use crate::upstream::gate::Passage;
+use crate::upstream::pool::Tried;
 
 pub(crate) use crate::base::now::Now;
 
@@ -51,7 +53,11 @@ pub(crate) struct Shadowed {
 #[derive(Debug, Default)]
 pub(crate) struct DispatchNotes {
     pub ticket: Option<Ticket>,
+    /// The request's place at its upstream, from the first attempt on.
+    pub passage: Option<Passage>,
     pub tried: Tried,
+    /// The server that the client is to come back to, where it does not know yet.
+    pub stick_to: Option<u64>,
     pub attempts: u32,
     /// When the last attempt began, in steady time.
     pub attempt_began_ns: Option<u64>,

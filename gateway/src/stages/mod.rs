@@ -36,6 +36,7 @@ pub(crate) async fn admit(head: Head<'_>, plan: &Plan, context: &mut Context) ->
     let route = admission::route(&target, head.method, &plan.routes)?;
     context.note_route(&route);
     admission::size::check(&head, &route)?;
+    admission::certificate::check(&head, &route)?;
     let caller = Caller { client, headers: head.headers, route: &route.id, identity: None };
     admission::rate_by_ip::check(&caller, &route, context)?;
     match authenticated(&head, &target, &route, plan, context).await {

@@ -16,7 +16,7 @@ use super::auth::revocations::Revocations;
 use super::limit::Limit;
 use crate::base::limiter::{KeyId, Standing};
 use crate::base::telemetry::metrics::{Metrics, RouteMetrics};
-use crate::config::checked::{LogWhat, Owner, Requirements};
+use crate::config::checked::{CertificateUse, LogWhat, Owner, Requirements};
 use crate::route::table::Table;
 use crate::upstream::pool::Pool;
 
@@ -48,6 +48,7 @@ pub(crate) struct Route {
     pub copied: Box<[HeaderName]>,
     pub require: Requirements,
     pub owner: Option<Owner>,
+    pub client_certificate: CertificateUse,
     /// Whether it is only watched who is unknown, and who may not.
     pub shadow_auth: bool,
     pub shadow_require: bool,

@@ -1,13 +1,18 @@
 //! Upstream: where to?
 //!
-//! For: the servers behind a name, who of them is fit, whose turn it is, and how often a request may be tried again.
-//! May touch: the network, for health checks only. Promises: a pick takes no lock; an endpoint that is not fit gets no
+//! For: the servers behind a name and where to find them, who of them is fit, whose turn it is, how many requests they get, and
+//! how often one may be tried again. May touch: the network, for health checks and names; a file of addresses. Promises: a pick takes no lock; an endpoint that is not fit gets no
 //! request; what was picked is given back when the ticket drops, however the request ended.
 //! Pingora's types stay in `peer.rs`. Read next: `pool.rs`.
 
+pub(crate) mod discover;
+mod ejection;
+pub(crate) mod endpoint;
+pub(crate) mod gate;
 pub(crate) mod health;
+mod members;
 pub(crate) mod peer;
 pub(crate) mod pool;
 mod retry_budget;
-mod select;
+pub(crate) mod select;
 pub(crate) mod trust;

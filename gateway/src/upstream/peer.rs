@@ -1,16 +1,16 @@
 //! Peer: an endpoint in Pingora's terms, and Pingora's errors in ours.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions};
-use pingora::utils::tls::{WrappedX509, parse_x509};
+use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora::{Error, ErrorSource, ErrorType};
 use rustls_pki_types::CertificateDer;
 
 use crate::base::failure::Failure;
-use crate::config::checked::{Protocol, Upstream};
+use crate::config::checked::{Place, Protocol, Upstream};
 use crate::upstream::trust::Trust;
 
 /// Requests at a time on one HTTP/2 connection to a server; servers usually allow a hundred.
@@ -32,11 +32,20 @@ fn group_of(authorities: &[CertificateDer<'static>]) -> u64 {
 
 impl PeerTemplate {
     /// A peer at this address, over TLS where `trust` says whom to believe.
-    pub(crate) fn new(address: SocketAddr, upstream: &Upstream, trust: Option<&Trust>) -> Self {
+    ///
+    /// # Errors
+    /// When the path of a socket is none that the system takes.
+    pub(crate) fn new(place: &Place, upstream: &Upstream, trust: Option<&Trust>) -> Result<Self, Box<Error>> {
         let timeouts = &upstream.timeouts;
-        // `SocketAddr` needs no name resolution, which in Pingora would block and panic.
-        let mut peer =
-            HttpPeer::new(address, trust.is_some(), trust.map(|trust| trust.name.clone()).unwrap_or_default());
+        let name = trust.map(|trust| trust.name.clone()).unwrap_or_default();
+        let mut peer = match place {
+            // `SocketAddr` needs no name resolution, which in Pingora would block and panic.
+            Place::Ip(address) => HttpPeer::new(*address, trust.is_some(), name),
+            Place::Unix(path) => HttpPeer::new_uds(path, trust.is_some(), name)?,
+        };
+        if let Some(identity) = trust.and_then(|trust| trust.identity.as_ref()) {
+            peer.client_cert_key = Some(Arc::clone(&identity.shown));
+        }
         if let Some(authorities) = trust.and_then(|trust| trust.authorities.as_ref()) {
             // `Trust::load` has parsed each of them, so that this does not panic.
             let known = authorities.iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509));
@@ -57,7 +66,7 @@ impl PeerTemplate {
         }
         // An upgraded connection is no place for the deadlines of a request; `websocket_peer` is for those that may be.
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
-        Self(peer)
+        Ok(Self(peer))
     }
 
     /// A peer for one attempt. `read_timeout` replaces the upstream's own where a route sets one.
@@ -75,6 +84,14 @@ impl PeerTemplate {
         peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
         peer
     }
+}
+
+/// A certificate and its key, as Pingora shows them.
+pub(crate) type Shown = Arc<CertKey>;
+
+/// Makes such a pair. Both are there: who reads them has made sure.
+pub(crate) fn shown(certificates: Vec<Vec<u8>>, key: Vec<u8>) -> Shown {
+    Arc::new(CertKey::new(certificates, key))
 }
 
 /// Pingora's error in our words.

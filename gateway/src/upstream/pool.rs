@@ -1,84 +1,124 @@
-//! The members of one upstream, and the ticket for a request sent to one of them.
+//! Pool: the servers of one upstream, who of them is picked, and how often a request may be tried again.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use common::clock::{Clock as _, SystemClock};
 use prometheus::IntCounter;
 
+use super::ejection::Ejection;
+use super::endpoint::{Endpoint, Ticket};
+use super::gate::{Crowded, Gate, Passage};
 use super::health::HealthState;
+use super::health::active::Checker;
+use super::members::Members;
 use super::peer::PeerTemplate;
 use super::retry_budget::RetryBudget;
-use super::select;
+use super::select::{self, Choice};
 use super::trust::Trust;
 use crate::base::telemetry::metrics::Metrics;
-use crate::config::checked::{Balance, Health, Protocol, Upstream};
+use crate::config::check_upstreams::ATTEMPTS_MAX;
+use crate::config::checked::{Balance, HashBy, Source, Sticky, Target, Upstream};
 
 /// The servers behind one name.
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub name: Arc<str>,
-    endpoints: Box<[Arc<Endpoint>]>,
-    balance: Balance,
-    turn: AtomicUsize,
-    attempts_max: u32,
-    budget: RetryBudget,
-    retries: IntCounter,
-    pub protocol: Protocol,
+    settings: Upstream,
     /// Whom its servers must be, where they speak TLS.
     trust: Option<Trust>,
-    /// How long to suggest that clients wait when nobody is fit.
-    retry_after: Duration,
+    members: ArcSwap<Members>,
+    turn: AtomicUsize,
+    gate: Gate,
+    budget: RetryBudget,
+    retries: IntCounter,
+    /// What checks its servers, once it is started.
+    checker: Option<Checker>,
+    metrics: Arc<Metrics>,
 }
 
-/// One server.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    pub address: SocketAddr,
-    /// The address as text, for logs and metrics.
-    pub label: Arc<str>,
-    pub template: PeerTemplate,
-    pub health: HealthState,
-    in_flight: AtomicU32,
-}
-
-/// Which endpoints a request has been sent to already: one bit each, 64 at most.
+/// Which endpoints a request has been sent to already, by their hashes; as many as there may be attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tried(u64);
+pub(crate) struct Tried {
+    hashes: [u64; ATTEMPTS_MAX as usize],
+    count: usize,
+}
 
-/// One request's place at one endpoint. Dropping it gives the place back.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    pub endpoint: Arc<Endpoint>,
+/// What a request brings along for the choice.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wish {
+    /// The hash of its key, where the upstream goes by one.
+    pub key: Option<u64>,
+    /// The hash of the endpoint that it had before.
+    pub sticky: Option<u64>,
 }
 
 impl Pool {
-    /// Builds the pool; health checks are started apart from it.
-    pub(crate) fn new(upstream: &Upstream, trust: Option<Trust>, metrics: &Metrics) -> Self {
-        let endpoint = |address: &SocketAddr| {
-            let label: Arc<str> = address.to_string().into();
-            let gauge = metrics.endpoint_healthy(&upstream.name, &label);
-            Arc::new(Endpoint {
-                address: *address,
-                template: PeerTemplate::new(*address, upstream, trust.as_ref()),
-                health: HealthState::new(upstream.health.as_ref(), gauge),
-                in_flight: AtomicU32::new(0),
-                label,
-            })
-        };
-        Self {
-            name: Arc::clone(&upstream.name),
-            endpoints: upstream.targets.iter().map(endpoint).collect(),
-            balance: upstream.balance,
-            turn: AtomicUsize::new(0),
-            attempts_max: u32::from(upstream.retry.attempts),
-            budget: RetryBudget::new(upstream.retry.budget.percent()),
-            retries: metrics.retries(&upstream.name),
-            protocol: upstream.protocol,
+    /// Builds the pool, with the servers that are known now; checks and discovery are started apart from it.
+    pub(crate) fn new(
+        settings: &Upstream,
+        trust: Option<Trust>,
+        checker: Option<Checker>,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let pool = Self {
+            name: Arc::clone(&settings.name),
+            settings: settings.clone(),
             trust,
-            retry_after: upstream.health.as_ref().map_or(Duration::from_secs(1), recovery_time),
+            members: ArcSwap::from_pointee(Members::new(Vec::new())),
+            turn: AtomicUsize::new(0),
+            gate: Gate::new(&settings.breaker),
+            budget: RetryBudget::new(settings.retry.budget.percent()),
+            retries: metrics.retries(&settings.name),
+            checker,
+            metrics: Arc::clone(metrics),
+        };
+        if let Source::Fixed(targets) = &settings.source {
+            let endpoints = targets.iter().filter_map(|target| pool.endpoint(target, 0)).map(Arc::new).collect();
+            pool.members.store(Arc::new(Members::new(endpoints)));
         }
+        pool
+    }
+
+    fn endpoint(&self, target: &Target, since_ns: u64) -> Option<Endpoint> {
+        let label = target.at.to_string();
+        let template = PeerTemplate::new(&target.at, &self.settings, self.trust.as_ref());
+        let template = template.map_err(
+            |error| tracing::error!(upstream = %self.name, endpoint = label, %error, "endpoint cannot be used"),
+        );
+        let health =
+            HealthState::new(self.settings.health.as_ref(), self.metrics.endpoint_healthy(&self.name, &label));
+        let ejection = Ejection::new(self.settings.eject.as_ref(), self.metrics.endpoint_ejected(&self.name, &label));
+        Some(Endpoint::new(target.at.clone(), target.weight, template.ok()?, health, ejection, since_ns))
+    }
+
+    /// Where its servers are known from.
+    pub(crate) fn source(&self) -> &Source {
+        &self.settings.source
+    }
+
+    /// What `hash` goes by.
+    pub(crate) fn hash_by(&self) -> Option<&HashBy> {
+        self.settings.hash_by.as_ref()
+    }
+
+    /// The cookie by which clients come back.
+    pub(crate) fn sticky(&self) -> Option<&Sticky> {
+        self.settings.sticky.as_ref()
+    }
+
+    /// How long one attempt may take until the first byte, where another may follow.
+    pub(crate) fn per_try(&self) -> Option<Duration> {
+        self.settings.retry.per_try.map(common::settings::Millis::duration)
+    }
+
+    /// How long to wait before the attempt after so many: doubled each time, less up to a half.
+    pub(crate) fn backoff(&self, attempts: u32) -> Duration {
+        let base = self.settings.retry.backoff.duration();
+        let doubled = base.saturating_mul(1 << attempts.saturating_sub(1).min(10));
+        doubled.mul_f64(1.0 - rand::random::<f64>() / 2.0)
     }
 
     /// Whom its servers must be, where they speak TLS.
@@ -86,31 +126,136 @@ impl Pool {
         self.trust.as_ref()
     }
 
+    /// What it is made from.
+    pub(crate) fn settings(&self) -> &Upstream {
+        &self.settings
+    }
+
     /// Goes on from what was known of the same servers under an earlier configuration.
     pub(crate) fn continue_from(&self, earlier: &Pool) {
-        for endpoint in &self.endpoints {
-            if let Some(known) = earlier.endpoints.iter().find(|known| known.address == endpoint.address) {
-                endpoint.health.continue_from(&known.health);
+        // Where the servers are looked up, those of before serve until the first look.
+        if !matches!(self.settings.source, Source::Fixed(_)) && self.settings.source == earlier.settings.source {
+            let targets = earlier.members.load();
+            let targets =
+                targets.endpoints.iter().map(|known| Target { at: known.place.clone(), weight: known.weight });
+            let endpoints = targets.filter_map(|target| self.endpoint(&target, 0)).map(Arc::new).collect();
+            self.members.store(Arc::new(Members::new(endpoints)));
+        }
+        let known = earlier.members.load();
+        for endpoint in &self.members.load().endpoints {
+            if let Some(known) = known.endpoints.iter().find(|known| known.place == endpoint.place) {
+                endpoint.continue_from(known);
             }
         }
     }
 
-    /// The servers, for health checks and the admin side.
-    pub(crate) fn endpoints(&self) -> &[Arc<Endpoint>] {
-        &self.endpoints
+    /// Starts the checks of the servers that are known.
+    pub(crate) fn start_checks(&self) {
+        if let Some(checker) = &self.checker {
+            for endpoint in &self.members.load().endpoints {
+                checker.start(self, endpoint);
+            }
+        }
+    }
+
+    /// Takes in where its servers are now. Those that were there before keep what is known of them; new ones start slowly,
+    /// unless nobody was known at all.
+    pub(crate) fn update(&self, targets: &[Target]) {
+        let before = self.members.load_full();
+        let since_ns = if before.endpoints.is_empty() { 0 } else { SystemClock.steady_ns().max(1) };
+        let mut endpoints = Vec::with_capacity(targets.len());
+        let mut fresh = Vec::new();
+        for target in targets {
+            let known =
+                before.endpoints.iter().find(|known| known.place == target.at && known.weight == target.weight);
+            if let Some(known) = known {
+                endpoints.push(Arc::clone(known));
+            } else if let Some(endpoint) = self.endpoint(target, since_ns) {
+                let endpoint = Arc::new(endpoint);
+                if let Some(known) = before.endpoints.iter().find(|known| known.place == target.at) {
+                    endpoint.continue_from(known);
+                }
+                fresh.push(Arc::clone(&endpoint));
+                endpoints.push(endpoint);
+            }
+        }
+        let is_gone = |known: &&Arc<Endpoint>| !targets.iter().any(|target| target.at == known.place);
+        let gone: Vec<_> = before.endpoints.iter().filter(is_gone).map(|known| Arc::clone(&known.label)).collect();
+        if fresh.is_empty() && gone.is_empty() && endpoints.len() == before.endpoints.len() {
+            return;
+        }
+        tracing::info!(upstream = %self.name, servers = endpoints.len(), new = fresh.len(), gone = gone.len(), "servers changed");
+        self.members.store(Arc::new(Members::new(endpoints)));
+        for label in gone {
+            self.metrics.forget_endpoint(&self.name, &label);
+        }
+        if let Some(checker) = &self.checker {
+            for endpoint in &fresh {
+                checker.start(self, endpoint);
+            }
+        }
+    }
+
+    /// The servers, for the admin side.
+    pub(crate) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.members.load().endpoints.to_vec()
+    }
+
+    /// A place for one more request, perhaps after a wait.
+    ///
+    /// # Errors
+    /// When there is none and too many wait, or it took too long.
+    pub(crate) async fn pass(&self) -> Result<Passage, Crowded> {
+        self.gate.pass().await
     }
 
     /// Takes a place at a server that is fit and not in `tried`, and notes it there. `None` when there is none.
-    pub(crate) fn pick(&self, tried: &mut Tried) -> Option<Ticket> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let index = match self.balance {
-            Balance::RoundRobin => select::round_robin(&self.endpoints, turn, *tried),
-            Balance::LeastRequests => select::least_requests(&self.endpoints, turn, *tried),
-        }?;
-        let endpoint = Arc::clone(self.endpoints.get(index)?);
-        tried.insert(index);
-        endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
-        Some(Ticket { endpoint })
+    pub(crate) fn pick(&self, tried: &mut Tried, wish: Wish) -> Option<Ticket> {
+        let members = self.members.load();
+        let now_ns = SystemClock.steady_ns();
+        let mut choice = Choice {
+            members: &members,
+            turn: self.turn.fetch_add(1, Ordering::Relaxed),
+            tried: *tried,
+            slow_start: self.settings.slow_start,
+            now_ns,
+            panic: self.panics(&members, now_ns),
+        };
+        // Somebody may have taken the one try at a server that was left out; then the next choice is another.
+        for _ in 0..=members.endpoints.len() {
+            let endpoint = self.choose(&choice, wish)?;
+            tried.insert(endpoint.hash);
+            let ticket = if choice.panic { Some(endpoint.ticket_anyway()) } else { endpoint.ticket(now_ns) };
+            if ticket.is_some() {
+                return ticket;
+            }
+            choice.tried = *tried;
+        }
+        None
+    }
+
+    fn choose<'m>(&self, choice: &Choice<'m>, wish: Wish) -> Option<&'m Arc<Endpoint>> {
+        let kept = wish.sticky.and_then(|hash| select::with_hash(choice, hash));
+        kept.or_else(|| match self.settings.balance {
+            Balance::RoundRobin => select::round_robin(choice),
+            Balance::LeastRequests => select::least_requests(choice),
+            Balance::PeakEwma => select::peak_ewma(choice),
+            // Without a key all are alike.
+            Balance::Hash => match wish.key {
+                Some(key) => select::hashed(choice, key),
+                None => select::round_robin(choice),
+            },
+        })
+    }
+
+    /// Whether so few are fit that it is rather a fault of those who judge.
+    fn panics(&self, members: &Members, now_ns: u64) -> bool {
+        let below = usize::from(self.settings.panic_below);
+        if below == 0 {
+            return false;
+        }
+        let fit = members.endpoints.iter().filter(|endpoint| endpoint.is_fit(now_ns)).count();
+        fit * 100 < below * members.endpoints.len()
     }
 
     /// Notes a request, which pays for a share of a retry.
@@ -120,7 +265,8 @@ impl Pool {
 
     /// Whether one more attempt is allowed after `attempts`; if so it is paid for.
     pub(crate) fn may_retry(&self, attempts: u32, tried: Tried) -> bool {
-        let allowed = attempts < self.attempts_max && self.somebody_left(tried) && self.budget.withdraw();
+        let most = u32::from(self.settings.retry.attempts);
+        let allowed = attempts < most && self.somebody_left(tried) && self.budget.withdraw();
         if allowed {
             self.retries.inc();
         }
@@ -135,102 +281,49 @@ impl Pool {
     }
 
     fn somebody_left(&self, tried: Tried) -> bool {
-        self.endpoints.iter().enumerate().any(|(index, endpoint)| endpoint.is_fit() && !tried.contains(index))
+        let now_ns = SystemClock.steady_ns();
+        let members = self.members.load();
+        members.endpoints.iter().any(|endpoint| endpoint.is_fit(now_ns) && !tried.contains(endpoint.hash))
     }
 
-    /// When it makes sense to come back after nobody was fit.
+    /// Takes in how a request to one of its servers went.
+    pub(crate) fn note_outcome(&self, endpoint: &Endpoint, well: bool) {
+        let now_ns = SystemClock.steady_ns();
+        if well {
+            if endpoint.ejection.succeeded() {
+                endpoint.returned();
+                tracing::info!(upstream = %self.name, endpoint = %endpoint.label, "endpoint is well again");
+            }
+            return;
+        }
+        let may_go = |max_percent: u8| {
+            let members = self.members.load();
+            let out = members.endpoints.iter().filter(|endpoint| endpoint.ejection.is_out()).count();
+            out == 0 || (out + 1) * 100 <= usize::from(max_percent) * members.endpoints.len()
+        };
+        if endpoint.ejection.failed(now_ns, may_go) {
+            tracing::warn!(upstream = %self.name, endpoint = %endpoint.label, "endpoint fails requests and is left out");
+        }
+    }
+
+    /// When it makes sense to come back after nobody was fit: two checks in a row bring a server back.
     pub(crate) fn retry_after(&self) -> Duration {
-        self.retry_after
-    }
-}
-
-/// Two checks in a row bring a server back, so a client need not come earlier.
-fn recovery_time(health: &Health) -> Duration {
-    health.every.duration() * 2
-}
-
-impl Endpoint {
-    /// Whether it gets requests.
-    pub(crate) fn is_fit(&self) -> bool {
-        self.health.is_healthy()
-    }
-
-    /// Requests it is working on for this gateway.
-    pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.settings.health.as_ref().map_or(Duration::from_secs(1), |health| health.every * 2)
     }
 }
 
 impl Tried {
-    pub(crate) fn contains(self, index: usize) -> bool {
-        self.0 & (1 << index) != 0
+    pub(crate) fn contains(&self, hash: u64) -> bool {
+        self.hashes.iter().take(self.count).any(|tried| *tried == hash)
     }
 
-    fn insert(&mut self, index: usize) {
-        self.0 |= 1 << index;
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
+    fn insert(&mut self, hash: u64) {
+        if let Some(place) = self.hashes.get_mut(self.count) {
+            *place = hash;
+            self.count += 1;
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-
-    fn pool(balance: &str) -> Pool {
-        let text = format!(
-            "version: 1\nlisteners: {{ http: {{ bind: 127.0.0.1:0 }} }}\nupstreams:\n  api: {{ targets: [127.0.0.1:1, \
-             127.0.0.1:2, 127.0.0.1:3], balance: {balance}, health: {{ http: /, down_after: 1 }}, retry: {{ attempts: 3 }} }}\n"
-        );
-        let config = config::parse("test", &text).expect("a sound configuration");
-        Pool::new(&config.upstreams[0], None, &Metrics::new().expect("names are unique"))
-    }
-
-    fn ports(pool: &Pool, count: usize) -> Vec<u16> {
-        (0..count).map(|_| pool.pick(&mut Tried::default()).expect("one is fit").endpoint.address.port()).collect()
-    }
-
-    #[test]
-    fn round_robin_goes_round_and_skips_the_unfit() {
-        let pool = pool("round_robin");
-        assert_eq!(ports(&pool, 4), [1, 2, 3, 1]);
-        pool.endpoints[1].health.report(false);
-        let picked = ports(&pool, 6);
-        assert!(!picked.contains(&2) && picked.contains(&1) && picked.contains(&3), "{picked:?}");
-    }
-
-    #[test]
-    fn least_requests_prefers_the_idle_and_gives_places_back() {
-        let pool = pool("least_requests");
-        let held: Vec<_> = (0..3).filter_map(|_| pool.pick(&mut Tried::default())).collect();
-        let mut taken: Vec<_> = held.iter().map(|ticket| ticket.endpoint.address.port()).collect();
-        taken.sort_unstable();
-        assert_eq!(taken, [1, 2, 3], "each idle one once");
-        let free = held[1].endpoint.address.port();
-        let kept: Vec<_> = held.into_iter().filter(|ticket| ticket.endpoint.address.port() != free).collect();
-        assert_eq!(ports(&pool, 3), [free; 3], "the place was given back");
-        assert_eq!(kept.len(), 2);
-    }
-
-    #[test]
-    fn a_retry_goes_elsewhere_and_ends() {
-        let pool = pool("round_robin");
-        let mut tried = Tried::default();
-        let mut seen = Vec::new();
-        let mut attempts = 0;
-        while let Some(ticket) = pool.pick(&mut tried) {
-            attempts += 1;
-            seen.push(ticket.endpoint.address.port());
-            if !pool.may_retry(attempts, tried) {
-                break;
-            }
-        }
-        assert_eq!(seen, [1, 2, 3]);
-        assert!(pool.pick(&mut tried).is_none(), "nobody is left");
-    }
-}
+mod tests;

@@ -6,11 +6,13 @@
 use std::path::Path;
 
 use common::settings::{At, Mistake};
-use rustls_pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::config::checked::UpstreamTls;
+use super::peer;
+use crate::config::checked::{ClientIdentity, UpstreamTls};
 
 /// What the servers of one upstream must show.
 #[derive(Debug)]
@@ -19,6 +21,23 @@ pub(crate) struct Trust {
     pub name: String,
     /// The authorities that may have signed it; `None` for those of the system.
     pub authorities: Option<Vec<CertificateDer<'static>>>,
+    /// What the gateway shows itself, where servers ask for it.
+    pub identity: Option<Identity>,
+}
+
+/// A certificate of the gateway's own, with its key.
+pub(crate) struct Identity {
+    /// As Pingora shows it.
+    pub shown: peer::Shown,
+    /// Certificates and key in PEM, for the client of the health checks.
+    pub pem: Vec<u8>,
+}
+
+/// A key does not print.
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Identity(***)")
+    }
 }
 
 impl Trust {
@@ -28,8 +47,28 @@ impl Trust {
     /// When the file holds none, or something that is no certificate.
     pub(crate) fn load(tls: &UpstreamTls) -> Result<Self, Mistake> {
         let authorities = tls.ca.as_ref().map(|file| read(file)).transpose()?;
-        Ok(Self { name: tls.name.value.clone(), authorities })
+        let identity = tls.certificate.as_ref().map(read_identity).transpose()?;
+        Ok(Self { name: tls.name.value.clone(), authorities, identity })
     }
+}
+
+fn read_identity(files: &ClientIdentity) -> Result<Identity, Mistake> {
+    let certificates = read(&files.cert)?;
+    let at_key = |what: String| Mistake {
+        position: files.key.position,
+        path: files.key.path.clone(),
+        message: format!("{} {what}", files.key.value.display()),
+    };
+    let key = PrivateKeyDer::from_pem_file(&files.key.value);
+    let key = key.map_err(|error| at_key(format!("cannot be read as a private key: {error}")))?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    CertifiedKey::from_der(certificates.clone(), key.clone_key(), &provider)
+        .map_err(|error| at_key(format!("does not fit its certificate: {error}")))?;
+    let mut pem = std::fs::read(&files.key.value).map_err(|error| at_key(format!("cannot be read: {error}")))?;
+    pem.push(b'\n');
+    pem.extend(std::fs::read(&files.cert.value).map_err(|error| at_key(format!("cannot be read: {error}")))?);
+    let certificates = certificates.iter().map(|der| der.to_vec()).collect();
+    Ok(Identity { shown: peer::shown(certificates, key.secret_der().to_vec()), pem })
 }
 
 fn read(file: &At<std::path::PathBuf>) -> Result<Vec<CertificateDer<'static>>, Mistake> {

@@ -96,7 +96,8 @@ async fn one_two_or_four_gateways_admit_exactly_the_limit() {
     let echo = Echo::start().await;
     for count in [1, 2, 4] {
         let redis = Redis::start().await;
-        let gateways = gateways(count, &settings(echo.address(), &format!("{{ url: \"{}\" }}", redis.url()), &hourly())).await;
+        let gateways =
+            gateways(count, &settings(echo.address(), &format!("{{ url: \"{}\" }}", redis.url()), &hourly())).await;
         let statuses = storm(&gateways, 3 * LIMIT).await;
         assert_admitted(&statuses, LIMIT, &format!("{count} gateways"));
     }

@@ -327,3 +327,13 @@ impl Load {
         std::mem::take(&mut *failures)
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_keeps_its_connection_is_told_of_every_failure() {
+    let faulty = Faulty::start(Fault::HangUp).await;
+    let gateway = Gateway::plain(&format!("{HEAD}{HTTP}{}{OPEN}", upstream(&Pool::of(&[faulty.address])))).await;
+    let client = client::plain();
+    for _ in 0..200 {
+        client::send(client.get(gateway.url("/x"))).await.expect_problem(502, "upstream_failed");
+    }
+}

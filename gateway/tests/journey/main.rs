@@ -21,6 +21,8 @@ mod harness;
 mod identity;
 mod limits;
 mod listen;
+mod mtls;
+mod proxy_protocol;
 mod reload;
 mod revocations;
 mod route;

@@ -20,9 +20,11 @@ pub(crate) struct Metrics {
     shadow_refusals: IntCounterVec,
     request_seconds: HistogramVec,
     upstream_healthy: IntGaugeVec,
+    upstream_ejected: IntGaugeVec,
     upstream_retries: IntCounterVec,
     config_reloads: IntCounterVec,
     config_last_reload_success: IntGauge,
+    certificate_expiry: IntGaugeVec,
     /// Connections open to clients now.
     pub connections: IntGauge,
     /// Connections closed at the door, by reason.
@@ -135,6 +137,10 @@ impl Metrics {
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let counters =
             |name, help, labels: &[&str]| registered(&registry, IntCounterVec::new(Opts::new(name, help), labels)?);
+        let counter = |name, help| registered(&registry, IntCounter::new(name, help)?);
+        let gauges =
+            |name, help, labels: &[&str]| registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?);
+        let gauge = |name, help| registered(&registry, IntGauge::new(name, help)?);
         Ok(Self {
             requests: counters("gateway_requests_total", "Requests answered.", &["route", "class"])?,
             refusals: counters(
@@ -155,39 +161,38 @@ impl Metrics {
                     &["route"],
                 )?,
             )?,
-            upstream_healthy: registered(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new("gateway_upstream_healthy", "Whether the endpoint gets requests: 1 or 0."),
-                    &["upstream", "endpoint"],
-                )?,
+            upstream_healthy: gauges(
+                "gateway_upstream_healthy",
+                "Whether the endpoint gets requests: 1 or 0.",
+                &["upstream", "endpoint"],
+            )?,
+            upstream_ejected: gauges(
+                "gateway_upstream_ejected",
+                "Whether the endpoint is left out for its failures: 1 or 0.",
+                &["upstream", "endpoint"],
             )?,
             upstream_retries: counters("gateway_upstream_retries_total", "Attempts after the first.", &["upstream"])?,
             config_reloads: counters("gateway_config_reloads_total", "Attempts to reload.", &["outcome"])?,
-            config_last_reload_success: registered(
-                &registry,
-                IntGauge::new(
-                    "gateway_config_last_reload_success",
-                    "Whether the last attempt to load the configuration succeeded: 1 or 0.",
-                )?,
+            config_last_reload_success: gauge(
+                "gateway_config_last_reload_success",
+                "Whether the last attempt to load the configuration succeeded: 1 or 0.",
             )?,
-            connections: registered(
-                &registry,
-                IntGauge::new("gateway_connections", "Connections open to clients now.")?,
+            certificate_expiry: gauges(
+                "gateway_certificate_expiry_unix_seconds",
+                "When a certificate of a listener ends, in seconds since the Unix epoch.",
+                &["certificate"],
             )?,
+            connections: gauge("gateway_connections", "Connections open to clients now.")?,
             connections_refused: counters(
                 "gateway_connections_refused_total",
                 "Connections closed at the door.",
                 &["reason"],
             )?,
-            handshakes_failed: registered(
-                &registry,
-                IntCounter::new("gateway_tls_handshakes_failed_total", "Handshakes that failed or took too long.")?,
+            handshakes_failed: counter(
+                "gateway_tls_handshakes_failed_total",
+                "Handshakes that failed or took too long.",
             )?,
-            access_log_lost: registered(
-                &registry,
-                IntCounter::new("gateway_access_log_lost_total", "Access log lines that found the queue full.")?,
-            )?,
+            access_log_lost: counter("gateway_access_log_lost_total", "Access log lines that found the queue full.")?,
             store: StoreMetrics::new(&registry)?,
             auth: AuthMetrics::new(&registry)?,
             registry,
@@ -218,16 +223,33 @@ impl Metrics {
         self.upstream_healthy.with_label_values(&[upstream, endpoint])
     }
 
+    /// The gauge of an endpoint that is left out.
+    pub(crate) fn endpoint_ejected(&self, upstream: &str, endpoint: &str) -> IntGauge {
+        self.upstream_ejected.with_label_values(&[upstream, endpoint])
+    }
+
     /// Shows the health of an endpoint no longer, because it is in no configuration any more.
     pub(crate) fn forget_endpoint(&self, upstream: &str, endpoint: &str) {
         // An error means that it was not shown, which is what is wanted.
         let _ = self.upstream_healthy.remove_label_values(&[upstream, endpoint]);
+        let _ = self.upstream_ejected.remove_label_values(&[upstream, endpoint]);
     }
 
     /// Tells of a reload.
     pub(crate) fn reloaded(&self, success: bool) {
         self.config_reloads.with_label_values(&[if success { "ok" } else { "failed" }]).inc();
         self.config_last_reload_success.set(i64::from(success));
+    }
+
+    /// Shows when the certificate in this file ends, in seconds since the Unix epoch.
+    pub(crate) fn certificate_ends(&self, file: &str, unix_seconds: i64) {
+        self.certificate_expiry.with_label_values(&[file]).set(unix_seconds);
+    }
+
+    /// Shows the end of a certificate no longer, because it is in no configuration any more.
+    pub(crate) fn forget_certificate(&self, file: &str) {
+        // An error means that it was not shown, which is what is wanted.
+        let _ = self.certificate_expiry.remove_label_values(&[file]);
     }
 
     /// The retry counter of one upstream.

@@ -3,7 +3,8 @@
 use common::settings::At;
 use common::{choice, section};
 
-use crate::config::values::{LimitBy, Quota, Rate};
+use crate::config::amounts::{LimitBy, Quota};
+use crate::config::values::Rate;
 
 choice! {
     /// Who counts together.

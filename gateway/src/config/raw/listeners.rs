@@ -18,6 +18,47 @@ choice! {
 }
 
 choice! {
+    /// A cipher suite, by the name that rustls gives it.
+    pub(crate) enum Suite {
+        /// TLS 1.3, AES-256.
+        Tls13Aes256 = "TLS13_AES_256_GCM_SHA384",
+        /// TLS 1.3, AES-128.
+        Tls13Aes128 = "TLS13_AES_128_GCM_SHA256",
+        /// TLS 1.3, `ChaCha20`.
+        Tls13Chacha20 = "TLS13_CHACHA20_POLY1305_SHA256",
+        /// TLS 1.2 with an ECDSA certificate, AES-256.
+        EcdsaAes256 = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        /// TLS 1.2 with an ECDSA certificate, AES-128.
+        EcdsaAes128 = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        /// TLS 1.2 with an ECDSA certificate, `ChaCha20`.
+        EcdsaChacha20 = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        /// TLS 1.2 with an RSA certificate, AES-256.
+        RsaAes256 = "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        /// TLS 1.2 with an RSA certificate, AES-128.
+        RsaAes128 = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        /// TLS 1.2 with an RSA certificate, `ChaCha20`.
+        RsaChacha20 = "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    }
+}
+
+impl Suite {
+    /// Whether it is one of TLS 1.3; the others are of TLS 1.2.
+    pub(crate) fn is_tls13(self) -> bool {
+        matches!(self, Self::Tls13Aes256 | Self::Tls13Aes128 | Self::Tls13Chacha20)
+    }
+}
+
+choice! {
+    /// Whether a client must show a certificate.
+    pub(crate) enum ClientAuthMode {
+        /// It may. One that is shown must be good all the same.
+        Optional = "optional",
+        /// It must, or there is no connection.
+        Required = "required",
+    }
+}
+
+choice! {
     /// Where a plain request is sent instead.
     pub(crate) enum Redirect {
         /// To the same URL with `https`.
@@ -36,6 +77,9 @@ section! {
         pub redirect_port: Option<u16> = "null",
         /// Speak TLS; without it the listener is plain HTTP/1.1.
         pub tls: Option<Tls> = "null",
+        /// Expect every connection to begin with a PROXY protocol header (version 1 or 2) that names the client, as load
+        /// balancers send it. Only `client_ip.trusted_proxies` may connect then; whoever else does, or sends none, is closed.
+        pub proxy_protocol: At<bool> = "false",
     }
 }
 
@@ -46,6 +90,22 @@ section! {
         pub certificates: Vec<Certificate> => "list at least one pair: certificates: [{ cert: tls.crt, key: tls.key }]",
         /// Oldest version that is spoken.
         pub min_version: TlsVersion = "1.2",
+        /// Cipher suites that are spoken, by their names; empty for every one that is safe. For TLS 1.2, name at least one for
+        /// the kind of key that the certificates have (ECDSA or RSA).
+        pub suites: Vec<At<Suite>> = "[]",
+        /// Ask clients for a certificate.
+        pub client_auth: Option<ClientAuth> = "null",
+    }
+}
+
+section! {
+    /// Certificates of clients (mutual TLS). They are verified in the handshake, and what they say is there for
+    /// `auth.*.client_certificate`, and for `client_certificate` and `pass_client_certificate` of a route.
+    pub(crate) struct ClientAuth {
+        /// PEM file with the authorities whose certificates are accepted.
+        pub ca: At<PathBuf> => "name the PEM file of the authorities, such as ca: clients-ca.crt",
+        /// Whether a client must show one.
+        pub mode: ClientAuthMode = "required",
     }
 }
 

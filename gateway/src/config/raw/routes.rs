@@ -25,6 +25,14 @@ choice! {
     }
 }
 
+choice! {
+    /// What is demanded of the client's certificate.
+    pub(crate) enum CertificateDemand {
+        /// That there is one, verified in the handshake.
+        Required = "required",
+    }
+}
+
 section! {
     /// What a caller must have.
     pub(crate) struct Needs {
@@ -83,6 +91,12 @@ section! {
         pub owner: Option<Owner> = "null",
         /// What is only watched: what it would refuse is noted in log and metrics, and passes.
         pub shadow: Vec<Watched> = "[]",
+        /// Whether the client must have shown a certificate in the handshake; who has not is answered 403. For callers that are
+        /// known by theirs, see `auth.*.client_certificate`.
+        pub client_certificate: Option<At<CertificateDemand>> = "null",
+        /// Whether the upstream is told the client's certificate, in the `Client-Cert` field (RFC 9440). What clients send under
+        /// that name is taken away on every route.
+        pub pass_client_certificate: At<bool> = "false",
         /// Limits that count here.
         pub limits: Vec<At<String>> = "[]",
         /// Upstream that answers.

@@ -103,9 +103,9 @@ section! {
     /// The coarse guard against floods from one address. Addresses of trusted proxies are not counted.
     pub(crate) struct FloodGuard {
         /// Connections a second; more are closed before the handshake. 0 for no guard.
-        pub connections_per_second: u32 = "1000",
+        pub connections_per_second: u32 = "5000",
         /// Requests a second; the connection that brings more is closed. 0 for no guard.
-        pub requests_per_second: u32 = "10000",
+        pub requests_per_second: u32 = "50000",
     }
 }
 

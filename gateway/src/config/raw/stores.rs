@@ -6,7 +6,7 @@ use common::secret::SecretRef;
 use common::section;
 use common::settings::{At, Millis};
 
-use crate::config::values::RedisUrl;
+use crate::config::amounts::RedisUrl;
 
 section! {
     /// What gateways share with each other.

@@ -6,6 +6,7 @@
 //! Read next: `sanity.rs`.
 
 pub(crate) mod address;
+pub(crate) mod certificate;
 pub(crate) mod rate_by_ip;
 pub(crate) mod sanity;
 pub(crate) mod size;

@@ -6,6 +6,8 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{COOKIE, FORWARDED, HOST, SEC_WEBSOCKET_PROTOCOL, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -23,6 +25,9 @@ const X_AUTH_METHOD: HeaderName = HeaderName::from_static("x-auth-method");
 const X_AUTH_KEY_ID: HeaderName = HeaderName::from_static("x-auth-key-id");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The client's certificate, and those of its issuers (RFC 9440 §2).
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 /// `Via` names the version the request came by (RFC 9110 §7.6.3).
 const VIA_HTTP1: HeaderValue = HeaderValue::from_static("1.1 capibara6");
 const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 capibara6");
@@ -30,6 +35,7 @@ const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 capibara6");
 /// Where header edits go: Pingora's request, or a plain map in a test.
 pub(crate) trait HeaderSink {
     fn set(&mut self, name: HeaderName, value: HeaderValue);
+    fn append(&mut self, name: HeaderName, value: HeaderValue);
     fn remove(&mut self, name: &HeaderName);
 }
 
@@ -40,6 +46,7 @@ pub(crate) fn rewrite(head: &Head<'_>, context: &Context, sink: &mut impl Header
     }
     if let Some(route) = &context.route {
         hide_credentials(head.headers, route, sink);
+        pass_certificate(head, route, sink);
     }
     if let Some(identity) = &context.identity {
         let headers = &identity.headers;
@@ -79,6 +86,8 @@ fn speaks_for_us(name: &HeaderName) -> bool {
         || name == FORWARDED.as_str()
         || OVERRIDES.contains(&name)
         || name == X_REQUEST_ID.as_str()
+        || name == CLIENT_CERT.as_str()
+        || name == CLIENT_CERT_CHAIN.as_str()
         || name.contains('_')
 }
 
@@ -94,6 +103,15 @@ fn hide_credentials(headers: &HeaderMap, route: &Route, sink: &mut impl HeaderSi
         } else {
             set_text(sink, SEC_WEBSOCKET_PROTOCOL, &kept);
         }
+    }
+}
+
+/// Tells the client's certificate where the route says so: its DER form as a Byte Sequence (RFC 9440 §2.2).
+fn pass_certificate(head: &Head<'_>, route: &Route, sink: &mut impl HeaderSink) {
+    if let Some(certificate) = head.client_certificate
+        && route.client_certificate.passed_on
+    {
+        set_text(sink, CLIENT_CERT, &format!(":{}:", STANDARD.encode(&certificate.der)));
     }
 }
 
@@ -187,6 +205,10 @@ mod tests {
             self.insert(name, value);
         }
 
+        fn append(&mut self, name: HeaderName, value: HeaderValue) {
+            HeaderMap::append(self, name, value);
+        }
+
         fn remove(&mut self, name: &HeaderName) {
             HeaderMap::remove(self, name);
         }
@@ -231,6 +253,8 @@ mod tests {
             ("x-real-ip", "6.6.6.6"),
             ("x-original-url", "/root"),
             ("x-request-id", "mine"),
+            ("client-cert", ":cm9vdA==:"),
+            ("client-cert-chain", ":cm9vdA==:"),
             ("authorization", "Bearer t"),
             ("cookie", "a=1"),
             ("cookie", "b=2"),
@@ -238,7 +262,9 @@ mod tests {
         let identity = Identity::of("u-1", AuthMethod::Jwt, &["read", "write"], &["user"]);
         let sent = rewritten(&spoofed, false, identity);
         let text = format!("{sent:?}");
-        assert!(!text.contains("root") && !text.contains("6.6.6.6") && !text.contains("mine"), "{text}");
+        for spoofed in ["root", "6.6.6.6", "mine", "client-cert"] {
+            assert!(!text.contains(spoofed), "{spoofed} is in {text}");
+        }
         assert_eq!(sent["x-auth-subject"], "u-1");
         assert_eq!(sent["x-auth-permissions"], "read write");
         assert_eq!(sent["x-forwarded-for"], "10.0.0.1");

@@ -7,5 +7,6 @@
 
 pub(crate) mod body;
 pub(crate) mod forward;
+pub(crate) mod outcome;
 pub(crate) mod pick;
 pub(crate) mod retry;

@@ -1,28 +1,75 @@
 //! Pick: take a place at a server.
 
+use std::net::IpAddr;
+
 use common::clock::{Clock as _, SystemClock};
 use common::code::Code;
+use http::HeaderMap;
+use http::header::COOKIE;
 
 use crate::base::refusal::{Advice, Refusal};
-use crate::stages::context::DispatchNotes;
+use crate::config::checked::HashBy;
+use crate::stages::context::Context;
 use crate::stages::plan::Route;
-use crate::upstream::pool::Ticket;
+use crate::upstream::endpoint::Ticket;
+use crate::upstream::pool::{Pool, Wish};
+use crate::upstream::select::hash;
 
 /// Takes a place at a server for the next attempt. The one of the attempt before is given back.
 ///
 /// # Errors
-/// 503 when no server is fit, or all that are fit have been tried.
-pub(crate) fn pick<'a>(route: &Route, notes: &'a mut DispatchNotes) -> Result<&'a Ticket, Refusal> {
-    if notes.attempts == 0 {
-        route.pool.count_request();
+/// 503 when no server is fit, or all that are fit have been tried, or the upstream has too much to do.
+pub(crate) async fn pick<'c>(
+    route: &Route,
+    headers: &HeaderMap,
+    context: &'c mut Context,
+) -> Result<&'c Ticket, Refusal> {
+    let pool = &route.pool;
+    let attempts = context.dispatch.attempts;
+    context.dispatch.ticket = None;
+    if attempts == 0 {
+        pool.count_request();
+        let passage = pool.pass().await;
+        let passage = passage.map_err(|_| {
+            let advice = Advice::RetryAfter(std::time::Duration::from_secs(1));
+            Refusal::new(Code::UpstreamOverloaded).policy(&pool.name).advice(advice)
+        });
+        context.dispatch.passage = Some(passage?);
+    } else {
+        tokio::time::sleep(pool.backoff(attempts)).await;
     }
-    notes.ticket = None;
-    let Some(ticket) = route.pool.pick(&mut notes.tried) else {
-        let advice = Advice::RetryAfter(route.pool.retry_after());
-        return Err(Refusal::new(Code::UpstreamUnavailable).policy(&route.pool.name).advice(advice));
+    let wish = wish(pool, headers, context);
+    let notes = &mut context.dispatch;
+    let Some(ticket) = pool.pick(&mut notes.tried, wish) else {
+        let advice = Advice::RetryAfter(pool.retry_after());
+        return Err(Refusal::new(Code::UpstreamUnavailable).policy(&pool.name).advice(advice));
     };
+    notes.stick_to = pool.sticky().map(|_| ticket.endpoint.hash).filter(|hash| wish.sticky != Some(*hash));
     notes.attempts += 1;
     notes.attempt_began_ns = Some(SystemClock.steady_ns());
     notes.body_bytes = 0;
     Ok(notes.ticket.insert(ticket))
+}
+
+/// What the request brings along for the choice: its key, and the server that it had before.
+fn wish(pool: &Pool, headers: &HeaderMap, context: &Context) -> Wish {
+    let key = pool.hash_by().and_then(|by| match by {
+        HashBy::ClientIp => match context.client?.network {
+            IpAddr::V4(ip) => Some(hash(&ip.octets())),
+            IpAddr::V6(ip) => Some(hash(&ip.octets())),
+        },
+        HashBy::Subject => Some(hash(context.identity.as_ref()?.subject.as_bytes())),
+        HashBy::Header(name) => Some(hash(headers.get(name)?.as_bytes())),
+        HashBy::Cookie(name) => Some(hash(cookie(headers, name)?.as_bytes())),
+    });
+    let sticky =
+        pool.sticky().and_then(|sticky| u64::from_str_radix(cookie(headers, &sticky.cookie.value)?, 16).ok());
+    Wish { key, sticky }
+}
+
+/// A cookie's value (RFC 6265 §4.2.1), the first of its name.
+fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let fields = headers.get_all(COOKIE).iter().filter_map(|field| field.to_str().ok());
+    let mut pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
 }

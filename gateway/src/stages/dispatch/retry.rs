@@ -23,20 +23,25 @@ pub(crate) enum Progress {
     Answering,
 }
 
-/// Whether to try again. The server's health is told of connections that could not be opened.
+/// Whether to try again. `is_keyed` is whether the request names a key under which its server repeats nothing. The server's health is told of connections that could not be opened.
 pub(crate) fn decide(
     route: &Route,
     notes: &mut DispatchNotes,
     method: &Method,
+    is_keyed: bool,
     failure: Failure,
     progress: Progress,
 ) -> bool {
+    if let (true, Some(ticket)) = (failure.is_of_upstream(), &notes.ticket) {
+        route.pool.note_outcome(&ticket.endpoint, false);
+    }
     if let (Failure::Connect, Some(ticket)) = (failure, &notes.ticket)
         && let Some(healthy) = ticket.endpoint.health.report(false)
     {
         tracing::warn!(upstream = %route.pool.name, endpoint = %ticket.endpoint.label, healthy, "endpoint health changed");
     }
-    if !repeatable(method, failure, progress) {
+    let repeats_late = route.pool.per_try().is_some();
+    if !repeatable(method.is_idempotent() || is_keyed, repeats_late, failure, progress) {
         return false;
     }
     if matches!(progress, Progress::Sent { reused: true, .. }) {
@@ -47,7 +52,7 @@ pub(crate) fn decide(
 
 /// What a server has not seen may always be sent again; what it may have seen, only when its method says that twice is as
 /// good as once (RFC 9110 §9.2.2).
-fn repeatable(method: &Method, failure: Failure, progress: Progress) -> bool {
+fn repeatable(idempotent: bool, repeats_late: bool, failure: Failure, progress: Progress) -> bool {
     match failure {
         Failure::Client | Failure::ClientSlow | Failure::ClientProtocol | Failure::Refused(_) | Failure::Internal => {
             return false;
@@ -56,8 +61,8 @@ fn repeatable(method: &Method, failure: Failure, progress: Progress) -> bool {
     }
     match progress {
         Progress::NotConnected => true,
-        // A server that is slow is not helped by a second one doing the same work.
-        Progress::Sent { body_kept, .. } => failure != Failure::Timeout && body_kept && method.is_idempotent(),
+        // A server that is slow is not helped by a second one doing the same work, unless that is what was asked for.
+        Progress::Sent { body_kept, .. } => (failure != Failure::Timeout || repeats_late) && body_kept && idempotent,
         Progress::Answering => false,
     }
 }
@@ -83,7 +88,11 @@ mod tests {
             (Method::GET, Failure::Client, sent, false),
             (Method::GET, Failure::Refused(413), sent, false),
         ] {
-            assert_eq!(repeatable(&method, failure, progress), expected, "{method} {failure:?} {progress:?}");
+            assert_eq!(
+                repeatable(method.is_idempotent(), false, failure, progress),
+                expected,
+                "{method} {failure:?} {progress:?}"
+            );
         }
     }
 }

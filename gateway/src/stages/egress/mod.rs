@@ -7,3 +7,4 @@
 pub(crate) mod failure;
 pub(crate) mod headers;
 pub(crate) mod limits;
+pub(crate) mod sticky;

@@ -35,8 +35,7 @@ impl HealthState {
         Self {
             healthy: AtomicBool::new(true),
             streak: AtomicU32::new(0),
-            thresholds: health
-                .map(|health| Thresholds { up_after: health.up_after.into(), down_after: health.down_after.into() }),
+            thresholds: health.map(|health| Thresholds { up_after: health.up_after, down_after: health.down_after }),
             gauge,
         }
     }

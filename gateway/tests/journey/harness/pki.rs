@@ -6,14 +6,29 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa};
+use rcgen::{KeyPair, KeyUsagePurpose};
 use rustls::{RootCertStore, ServerConfig};
-use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 
 /// The authority.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// What a client shows, and the key that proves it.
+pub struct Identity {
+    /// Its certificate.
+    pub certificate: CertificateDer<'static>,
+    key: PrivatePkcs8KeyDer<'static>,
+}
+
+impl Identity {
+    /// Its key.
+    pub fn key(&self) -> PrivateKeyDer<'static> {
+        self.key.clone_key().into()
+    }
 }
 
 impl Authority {
@@ -35,9 +50,21 @@ impl Authority {
 
     /// The same, in files that are called otherwise.
     pub fn issue_as(&self, folder: &Path, stem: &str, name: &str) -> String {
+        self.issue_with(folder, stem, name, |_| {})
+    }
+
+    /// The same, with what `edit` makes of the certificate.
+    pub fn issue_with(
+        &self,
+        folder: &Path,
+        stem: &str,
+        name: &str,
+        edit: impl FnOnce(&mut CertificateParams),
+    ) -> String {
         let key = KeyPair::generate().expect("a P-256 key");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a DNS name");
         params.distinguished_name.push(DnType::CommonName, name);
+        edit(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).expect("the authority signs");
         let write = |extension: &str, text: String| {
             let file = folder.join(format!("{stem}.{extension}"));
@@ -47,6 +74,17 @@ impl Authority {
         let cert = write("crt", certificate.pem());
         let key = write("key", key.serialize_pem());
         format!("{{ cert: \"{cert}\", key: \"{key}\" }}")
+    }
+
+    /// Issues a certificate for a client of this common name, with what `edit` makes of it.
+    pub fn client(&self, name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let key = KeyPair::generate().expect("a P-256 key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        edit(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).expect("the authority signs");
+        Identity { certificate: certificate.into(), key: PrivatePkcs8KeyDer::from(key.serialize_der()) }
     }
 
     /// Its own certificate, as PEM.

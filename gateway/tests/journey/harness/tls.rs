@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::pki::Authority;
+use super::pki::{Authority, Identity};
 
 /// What a client offers in its hello.
 pub struct Hello {
@@ -47,14 +47,35 @@ pub async fn connect(
     authority: &Authority,
     hello: &Hello,
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    shake(stream, name, &config(authority, hello, None)).await
+}
+
+/// What a client shakes hands with. Sessions are resumed between handshakes with the same one.
+pub fn config(authority: &Authority, hello: &Hello, shown: Option<&Identity>) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_protocol_versions(hello.versions).expect("the provider knows both versions");
-    let mut config = builder.with_root_certificates(authority.roots()).with_no_client_auth();
+    let builder = builder.with_root_certificates(authority.roots());
+    let mut config = match shown {
+        None => builder.with_no_client_auth(),
+        Some(shown) => {
+            let chain = vec![shown.certificate.clone()];
+            builder.with_client_auth_cert(chain, shown.key()).expect("a key that fits its certificate")
+        }
+    };
     config.alpn_protocols = hello.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+/// Shakes hands on a connection that is open.
+pub async fn shake(
+    stream: TcpStream,
+    name: &str,
+    config: &Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(name.to_owned()).expect("a DNS name or an address");
-    let stream = TcpStream::connect(address).await?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    TlsConnector::from(Arc::clone(config)).connect(name, stream).await
 }
 
 /// HTTP on one TLS connection.
@@ -94,7 +115,12 @@ impl Connection {
         authority: &Authority,
         hello: &Hello,
     ) -> std::io::Result<Self> {
-        let io = TokioIo::new(connect(address, host, authority, hello).await?);
+        Self::over(connect(address, host, authority, hello).await?, host, hello).await
+    }
+
+    /// Speaks HTTP on a connection whose handshake is over.
+    pub async fn over(stream: TlsStream<TcpStream>, host: &str, hello: &Hello) -> std::io::Result<Self> {
+        let io = TokioIo::new(stream);
         let sender = if hello.alpn == H2.alpn {
             let shaken = http2::handshake(TokioExecutor::new(), io).await;
             let (sender, connection) = shaken.map_err(std::io::Error::other)?;
@@ -111,6 +137,14 @@ impl Connection {
 
     /// Sends a GET for exactly this target and waits for the whole answer.
     pub async fn get(&mut self, target: &str, token: Option<&str>) -> Result<(StatusCode, Bytes), Lost> {
+        match token.map(|token| format!("Bearer {token}")) {
+            Some(bearer) => self.get_with(target, &[("authorization", bearer.as_str())]).await,
+            None => self.get_with(target, &[]).await,
+        }
+    }
+
+    /// The same, with these fields.
+    pub async fn get_with(&mut self, target: &str, fields: &[(&str, &str)]) -> Result<(StatusCode, Bytes), Lost> {
         let uri = match self.sender {
             Sender::H1(_) => target.to_owned(),
             Sender::H2(_) => format!("https://{}{target}", self.host),
@@ -119,8 +153,8 @@ impl Connection {
         if matches!(self.sender, Sender::H1(_)) {
             request = request.header(http::header::HOST, &self.host);
         }
-        if let Some(token) = token {
-            request = request.header(http::header::AUTHORIZATION, format!("Bearer {token}"));
+        for (name, value) in fields {
+            request = request.header(*name, *value);
         }
         let request = request.body(Full::default()).expect("the target is a URI");
         let sent = match &mut self.sender {

@@ -1,0 +1,35 @@
+//! Connection notes: what requests need to know of the connection they came by.
+//!
+//! For: the listener, which writes them beside the connection, and the proxy, which finds them there. May touch: nothing
+//! else. Promises: a certificate is noted once, before the first request, and never changes.
+//! Read next: `head_clock.rs`, `client_certificate.rs`.
+
+use std::sync::OnceLock;
+
+use super::client_certificate::ClientCertificate;
+use super::head_clock::HeadClock;
+
+/// What was noted of one connection.
+#[derive(Debug)]
+pub(crate) struct ConnectionNotes {
+    pub clock: HeadClock,
+    certificate: OnceLock<ClientCertificate>,
+}
+
+impl ConnectionNotes {
+    /// Notes of a connection that is new: its clock stands still, and nobody has shown a certificate.
+    pub(crate) fn blank() -> Self {
+        Self { clock: HeadClock::stopped(), certificate: OnceLock::new() }
+    }
+
+    /// Notes what the client has shown, and was verified.
+    pub(crate) fn note_certificate(&self, certificate: ClientCertificate) {
+        // A connection has one handshake, so there is none yet.
+        let _ = self.certificate.set(certificate);
+    }
+
+    /// The client's certificate, where it has shown one.
+    pub(crate) fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.get()
+    }
+}
