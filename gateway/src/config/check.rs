@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use common::settings::{At, Decoder, Named, Position};
 
+use super::check_answers::{
+    check_compress, check_cors, check_does, check_hidden, check_rewrite, check_security, request_rules, response_rules,
+};
 use super::check_limits::{check_limit, check_redis};
 use super::check_listeners::{certificate_use, check_certificates, check_listeners};
 use super::check_schemes::{check_require, check_route_auth, check_scheme};
@@ -41,6 +44,9 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     let schemes = file.auth.items.into_iter().filter_map(|item| check_scheme(item, store, decoder)).collect();
     let limits = file.limits.items.into_iter();
     let limits: Vec<Limit> = limits.filter_map(|item| check_limit(item, store, decoder)).collect();
+    let cors = file.cors.items.into_iter().map(|item| check_cors(item, decoder)).collect();
+    let hide_headers = decoder.inside("hide_headers", |decoder| check_hidden(&file.hide_headers, decoder));
+    check_security(file.security_headers.as_ref(), decoder);
     let routes = check_routes(file.routes, &names, &limits, decoder);
     if file.client_ip.ipv6_prefix > 128 {
         decoder.inside("client_ip.ipv6_prefix", |decoder| {
@@ -59,6 +65,9 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
         revocations,
         redis,
         limits,
+        cors,
+        hide_headers,
+        security_headers: file.security_headers,
         routes,
     })
 }
@@ -68,6 +77,7 @@ struct Names {
     upstreams: HashMap<String, usize>,
     schemes: HashMap<String, usize>,
     limits: HashMap<String, usize>,
+    cors: HashMap<String, usize>,
     /// Upstreams that speak HTTP/2.
     http2_upstreams: Vec<String>,
 }
@@ -81,6 +91,7 @@ impl Names {
             upstreams: positions(&file.upstreams),
             schemes: positions(&file.auth),
             limits: positions(&file.limits),
+            cors: positions(&file.cors),
             http2_upstreams: file
                 .upstreams
                 .items
@@ -185,10 +196,18 @@ fn check_route(route: routes::Route, names: &Names, limits: &[Limit], decoder: &
     let public = schemes.as_ref().is_some_and(Vec::is_empty);
     let (require, owner) = check_require(&route, public, decoder);
     let client_certificate = certificate_use(&route);
-    let upstream = resolve(&route.to, "upstream", &names.upstreams, decoder);
-    if route.websocket && names.http2_upstreams.contains(&route.to.value) {
-        decoder.mistake_at(&route.to, "speaks HTTP/2, and a WebSocket needs an upstream that speaks HTTP/1.1");
+    let does = check_does(&route, &names.upstreams, decoder);
+    if let Some(to) = &route.to
+        && route.websocket
+        && names.http2_upstreams.contains(&to.value)
+    {
+        decoder.mistake_at(to, "speaks HTTP/2, and a WebSocket needs an upstream that speaks HTTP/1.1");
     }
+    let cors = route.cors.as_ref().and_then(|name| resolve(name, "cors", &names.cors, decoder));
+    let rewrite = check_rewrite(&route, decoder);
+    let request_headers = request_rules(&route.request_headers, decoder);
+    let response_headers = response_rules(&route.response_headers, decoder);
+    let compress = check_compress(route.compress.0, decoder);
     let mut route_limits = Vec::with_capacity(route.limits.len());
     for limit in &route.limits {
         let position = resolve(limit, "limit", &names.limits, decoder);
@@ -203,6 +222,8 @@ fn check_route(route: routes::Route, names: &Names, limits: &[Limit], decoder: &
         host: route.host,
         path: route.path,
         methods: route.methods.into_iter().map(|method| method.0).collect(),
+        allow_from: route.allow_from.into_iter().map(|network| network.0).collect(),
+        cors,
         schemes: schemes?,
         require,
         owner,
@@ -210,7 +231,11 @@ fn check_route(route: routes::Route, names: &Names, limits: &[Limit], decoder: &
         shadow_auth: route.shadow.contains(&Watched::Auth),
         shadow_require: route.shadow.contains(&Watched::Require),
         limits: route_limits,
-        upstream: upstream?,
+        does: does?,
+        rewrite,
+        request_headers,
+        response_headers,
+        compress,
         timeout: route.timeout.map(common::settings::Millis::duration),
         websocket_idle: route.websocket.then(|| route.websocket_idle.duration()),
         body_bytes_max: route.body_max.bytes(),

@@ -11,11 +11,16 @@ use std::time::Duration;
 use common::secret::SecretRef;
 use common::settings::At;
 use http::{HeaderName, Method};
+use ipnet::IpNet;
 
 pub(crate) use super::amounts::{LIMIT_PARTS_MAX, LimitKeyPart, Quota, RedisUrl};
+pub(crate) use super::answers::{Cors, Does, HeaderRules, Redirect, Respond, Rewrite};
+pub(crate) use super::fields::Origin;
+pub(crate) use super::raw::answers::{Coding, Compression};
 pub(crate) use super::raw::auth::{
     CertificateName, ClaimNames, ClientCertificate, Introspection, KeySet, OpaqueTokens, RedisKeys, TokenAlgorithm,
 };
+pub(crate) use super::raw::headers::SecurityHeaders;
 pub(crate) use super::raw::limits::StoreDown;
 pub(crate) use super::raw::listeners::{ClientAuth, ClientAuthMode, Suite, TlsVersion};
 pub(crate) use super::raw::revocations::Revocations;
@@ -43,6 +48,10 @@ pub(crate) struct Config {
     /// What gateways share; `None` where each is by itself.
     pub redis: Option<Redis>,
     pub limits: Vec<Limit>,
+    pub cors: Vec<Cors>,
+    /// Fields of upstreams that clients never see.
+    pub hide_headers: Vec<HeaderName>,
+    pub security_headers: Option<SecurityHeaders>,
     pub routes: Vec<Route>,
 }
 
@@ -338,6 +347,10 @@ pub(crate) struct Route {
     pub path: PathPattern,
     /// Empty for every method.
     pub methods: Vec<Method>,
+    /// Empty for every address.
+    pub allow_from: Vec<IpNet>,
+    /// Position in `Config::cors`.
+    pub cors: Option<usize>,
     /// Positions in `Config::schemes`; empty for a public route.
     pub schemes: Vec<usize>,
     pub require: Requirements,
@@ -349,8 +362,11 @@ pub(crate) struct Route {
     pub shadow_require: bool,
     /// Positions in `Config::limits`.
     pub limits: Vec<usize>,
-    /// Position in `Config::upstreams`.
-    pub upstream: usize,
+    pub does: Does,
+    pub rewrite: Option<Rewrite>,
+    pub request_headers: HeaderRules,
+    pub response_headers: HeaderRules,
+    pub compress: Option<Compression>,
     pub timeout: Option<Duration>,
     /// How long a WebSocket may be silent; `None` where there may be none.
     pub websocket_idle: Option<Duration>,

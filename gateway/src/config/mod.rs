@@ -7,12 +7,15 @@
 //! use them. Read next: `raw/routes.rs` for the shape, `check.rs` for the rules between keys.
 
 mod amounts;
+mod answers;
 mod check;
+mod check_answers;
 mod check_limits;
 mod check_listeners;
 mod check_schemes;
 pub(crate) mod check_upstreams;
 pub(crate) mod checked;
+mod fields;
 pub(crate) mod manual;
 mod raw;
 pub(crate) mod targets;

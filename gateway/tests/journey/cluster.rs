@@ -26,8 +26,11 @@ const CLIENTS: usize = 8;
 /// Settings of a gateway whose limit `shared` is as `limit` says, on the store that `redis` says.
 fn settings(target: SocketAddr, redis: &str, limit: &str) -> String {
     let upstream = upstream(&Pool::of(&[target]));
+    // All clients have one address here, and a measurement is a flood.
+    let head =
+        HEAD.replace("server: {", "server: { flood_guard: { connections_per_second: 0, requests_per_second: 0 },");
     format!(
-        "{HEAD}{HTTP}{upstream}stores:\n  redis: {redis}\nlimits:\n  shared: {{ by: client.ip, scope: cluster, {limit} }}\n\
+        "{head}{HTTP}{upstream}stores:\n  redis: {redis}\nlimits:\n  shared: {{ by: client.ip, scope: cluster, {limit} }}\n\
          routes:\n  - {{ id: all, path: /*, auth: none, limits: [shared], to: api }}\n"
     )
 }

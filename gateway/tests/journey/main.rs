@@ -10,9 +10,11 @@
 
 mod admission;
 mod auth;
+mod balance;
 mod budget;
 mod cluster;
 mod config;
+mod discovery;
 mod dispatch;
 mod egress;
 mod forgery;

@@ -4,7 +4,10 @@
 //! from these. May touch: `values.rs`. Promises: nothing here looks from one key to another; that is `check.rs`.
 //! Read next: `routes.rs`.
 
+pub(super) mod answers;
 pub(super) mod auth;
+pub(super) mod cors;
+pub(super) mod headers;
 pub(super) mod limits;
 pub(super) mod listeners;
 pub(super) mod revocations;
@@ -15,6 +18,8 @@ pub(super) mod upstreams;
 
 use common::section;
 use common::settings::{At, Named};
+
+use super::fields::FieldName;
 
 section! {
     /// One gateway: where it listens, whom it asks, who may use it. Unknown keys are refused. `${NAME:-default}` is filled
@@ -44,6 +49,12 @@ section! {
         pub stores: stores::Stores = "{}",
         /// How much a caller may ask, by name.
         pub limits: Named<limits::Limit> = "{}",
+        /// Whose pages may read answers, by name.
+        pub cors: Named<cors::Cors> = "{}",
+        /// Fields of upstreams that clients never see, on every route.
+        pub hide_headers: Vec<At<FieldName>> = "[Server, X-Powered-By]",
+        /// What browsers are told on every answer; nothing where it is not there.
+        pub security_headers: Option<headers::SecurityHeaders> = "null",
         /// What goes where. The most specific route wins; the order in the file never matters.
         pub routes: Vec<routes::Route> = "[]",
     }

@@ -3,7 +3,10 @@
 use common::settings::{At, ByteSize, Millis, Named};
 use common::{choice, section};
 
-use crate::config::values::{HostPattern, MethodNeeds, PathPattern, Require, RouteAuth, RouteMethod};
+use super::answers::{Redirect, Respond, Rewrite};
+use super::headers::{RequestRules, ResponseRules};
+use crate::config::fields::Compress;
+use crate::config::values::{HostPattern, MethodNeeds, Network, PathPattern, Require, RouteAuth, RouteMethod};
 
 choice! {
     /// Which requests are written to the access log.
@@ -82,6 +85,10 @@ section! {
         pub path: PathPattern => "say which path, such as path: /api/*",
         /// Methods it is for. Without it, every method.
         pub methods: Vec<RouteMethod> = "[]",
+        /// Networks of the addresses that may use it; others are answered 403. Empty for every address.
+        pub allow_from: Vec<Network> = "[]",
+        /// Whose pages may read its answers, by a name in `cors`.
+        pub cors: Option<At<String>> = "null",
         /// Who may use it: auth schemes, tried in this order, or `none` for everybody. Must be there.
         pub auth: Option<RouteAuth> = "null",
         /// What a caller must have: a list of permissions, all of which are needed, or more than that, by name. Must be there
@@ -99,8 +106,20 @@ section! {
         pub pass_client_certificate: At<bool> = "false",
         /// Limits that count here.
         pub limits: Vec<At<String>> = "[]",
-        /// Upstream that answers.
-        pub to: At<String> => "name the upstream that answers",
+        /// Upstream that answers. A route has exactly one of `to`, `respond` and `redirect`.
+        pub to: Option<At<String>> = "null",
+        /// Answer this instead of asking an upstream.
+        pub respond: Option<Respond> = "null",
+        /// Send clients elsewhere instead of asking an upstream.
+        pub redirect: Option<Redirect> = "null",
+        /// Under what name and path the upstream is asked.
+        pub rewrite: Option<Rewrite> = "null",
+        /// What the upstream is told besides.
+        pub request_headers: RequestRules = "{}",
+        /// What the client is told besides.
+        pub response_headers: ResponseRules = "{}",
+        /// Whether answers are compressed for clients that ask for it: `true`, or how.
+        pub compress: Compress = "false",
         /// How long to wait for the first byte of the answer, where it differs from the upstream's own.
         pub timeout: Option<Millis> = "null",
         /// Whether clients may turn a request into a WebSocket (HTTP/1.1 only). Without it, upgrades are not passed on.

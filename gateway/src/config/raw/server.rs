@@ -125,5 +125,7 @@ section! {
         pub trusted_proxies: Vec<Network> = "[]",
         /// Addresses of one IPv6 network of this prefix length count as one client.
         pub ipv6_prefix: u8 = "64",
+        /// Networks of clients that are answered 403 on every route.
+        pub deny: Vec<Network> = "[]",
     }
 }

@@ -10,6 +10,7 @@ pub mod backend;
 pub mod client;
 pub mod gateway;
 pub mod issuer;
+pub mod names;
 pub mod pki;
 pub mod server;
 pub mod settings;

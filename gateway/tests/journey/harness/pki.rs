@@ -106,6 +106,20 @@ impl Authority {
         file.display().to_string()
     }
 
+    /// The same, of a server that wants to see a certificate of this authority.
+    pub fn demanding_acceptor(&self, name: &str) -> TlsAcceptor {
+        testkit::install_crypto();
+        let key = KeyPair::generate().expect("a P-256 key");
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("a DNS name");
+        let certificate = params.signed_by(&key, &self.issuer).expect("the authority signs");
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(self.roots())).build();
+        let config = ServerConfig::builder()
+            .with_client_cert_verifier(verifier.expect("a sound authority"))
+            .with_single_cert(vec![certificate.into()], key);
+        TlsAcceptor::from(Arc::new(config.expect("a key that fits its certificate")))
+    }
+
     /// What a server shakes hands with, whose certificate is for one name.
     pub fn acceptor(&self, name: &str) -> TlsAcceptor {
         testkit::install_crypto();
