@@ -18,6 +18,7 @@ PROGRAMS := $(CARGO_TARGET_DIR)/debug
 # Beside a C compiler, which is asked for with its headers.
 NEEDED := cmake pkg-config
 test: NEEDED += redis-server
+test: SERVER := postgresql
 
 .PHONY: help
 help: ## List the targets
@@ -84,6 +85,20 @@ docs: build ## Write the generated pages of docs/ anew
 	write errors.md "$(PROGRAMS)/gateway" errors
 	write backend-configuration.md "$(PROGRAMS)/backend" manual
 
+.PHONY: web
+web: ## Fetch GraphiQL's files, so that the backend serves them at /graphql/ide without asking another host
+	@if ! command -v npm > /dev/null; then
+		echo "npm is missing. Install Node.js with it (Debian's names: nodejs npm)." >&2
+		exit 1
+	fi
+	set -x
+	npm ci --prefix backend/web
+	mkdir -p backend/web/dist
+	cp backend/web/node_modules/react/umd/react.production.min.js \
+		backend/web/node_modules/react-dom/umd/react-dom.production.min.js \
+		backend/web/node_modules/graphiql/graphiql.min.js \
+		backend/web/node_modules/graphiql/graphiql.min.css backend/web/dist/
+
 .PHONY: clean
 clean: ## Remove what was built and what `make run` left (database, certificate, logs)
 	@rm -rf .run
@@ -97,6 +112,10 @@ tools: ## Install what building needs and is missing (Debian, Ubuntu); check Rus
 	for program in $(NEEDED); do
 		command -v "$$program" > /dev/null || missing+=("$$program")
 	done
+	# Debian keeps this server's programs out of the search path.
+	if [[ -n "$(SERVER)" ]] && ! compgen -G "/usr/lib/$(SERVER)/*/bin/initdb" > /dev/null && ! command -v initdb > /dev/null; then
+		missing+=("$(SERVER)")
+	fi
 	if (( $${#missing[@]} > 0 )); then
 		install="apt-get install --yes --no-install-recommends $${missing[*]}"
 		if ! command -v apt-get > /dev/null; then

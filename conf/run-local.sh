@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly START_SECONDS_MAX=30 # debug builds on a busy machine; usually it takes one
 readonly DRAIN_SECONDS_MAX=15 # a little over `server.drain` of both configurations
-readonly PORTS=(8000 8002 8010 8012 8080 8443 9901)
+readonly PORTS=(8000 8001 8002 8010 8011 8012 8080 8443 9901)
 
 declare -A pids=()
 
@@ -87,10 +87,11 @@ refuse_taken_ports() {
     if ((taken)); then exit 1; fi
 }
 
-# start_backend NAME API-PORT INTERNAL-PORT
+# start_backend NAME API-PORT GRAPHQL-PORT INTERNAL-PORT
 start_backend() {
-    CAPIBARA6_API_BIND=127.0.0.1:$2 CAPIBARA6_INTERNAL_BIND=127.0.0.1:$3 \
-        CAPIBARA6_DATABASE_URL=sqlite:.run/capibara6.db start "$1" "$programs/backend" all -c conf/backend.yaml
+    CAPIBARA6_API_BIND=127.0.0.1:$2 CAPIBARA6_GRAPHQL_BIND=127.0.0.1:$3 CAPIBARA6_INTERNAL_BIND=127.0.0.1:$4 \
+        CAPIBARA6_DATABASE_PATH=.run/capibara6.db CAPIBARA6_DATABASE_URL='' \
+        start "$1" "$programs/backend" all -c conf/backend.yaml
 }
 
 print_requests() {
@@ -108,6 +109,11 @@ Capibara6 runs. Paste these into another terminal, in this folder, from top to b
   # A query: through TLS, token, permission, limit and balancer to a model and back.
   curl -sS --cacert .run/tls/ca.crt https://localhost:8443/api/v1/query -H "Authorization: Bearer $TOKEN" \
     -H 'Content-Type: application/json' -d '{"query":"What does a gateway do?"}'; echo
+
+  # The same by GraphQL, with just what is wanted of it.
+  curl -sS --cacert .run/tls/ca.crt https://localhost:8443/graphql -H "Authorization: Bearer $TOKEN" \
+    -H 'Content-Type: application/json' \
+    -d '{"query":"mutation { processQuery(input: { query: \"What does a gateway do?\" }) { result { text } cached } }"}'; echo
 
   # 401: no credential.
   curl -sS -i --cacert .run/tls/ca.crt https://localhost:8443/api/v1/models; echo
@@ -146,8 +152,8 @@ rm -rf .run/tls
 # The seeded administrator and the development signing key exist only there, whatever the shell's own settings are.
 export CAPIBARA6_ENV=development
 
-start_backend backend-1 8000 8002
-start_backend backend-2 8010 8012
+start_backend backend-1 8000 8001 8002
+start_backend backend-2 8010 8011 8012
 await backend-1 http://127.0.0.1:8000/health
 await backend-2 http://127.0.0.1:8010/health
 start gateway "$programs/gateway" run -c conf/gateway.yaml

@@ -4,16 +4,18 @@
 //! to date and the development account was made or refused; after SIGTERM or SIGINT requests in flight are finished and
 //! what is remembered is written down. Read next: `api/mod.rs`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use common::access::Role;
 use common::clock::{Clock, SystemClock};
 use common::secret::Secret;
 use common::telemetry::with_causes;
 use tokio::sync::watch;
 
-use crate::api::{Bounds, Listener, ServeError, Services, Surroundings};
+use crate::api::{Bounds, Listener, SchemaError, ServeError, Services, Surroundings};
 use crate::auth::{
     ApiKeys, Audit, AuthError, FLUSH_PERIOD, Hasher, LastUsed, PasswordError, SeedError, Sessions, SigningKeyError,
     SigningKeys, Throttle, Tokens, User, Users,
@@ -47,12 +49,15 @@ pub enum StartError {
     /// The development account or key, in production.
     #[error("the program does not start like this")]
     Seed(#[from] SeedError),
-    /// A model's client.
-    #[error("a model cannot be used")]
+    /// A model's client, or a playbook.
+    #[error("questions cannot be answered")]
     Model(#[from] BuildError),
     /// The metrics.
     #[error("the metrics cannot be set up")]
     Metrics(#[from] MetricsError),
+    /// The GraphQL schema.
+    #[error("GraphQL cannot be served")]
+    Schema(#[from] SchemaError),
     /// A listener.
     #[error("a listener cannot be opened")]
     Listen(#[from] ServeError),
@@ -62,6 +67,17 @@ pub enum StartError {
     /// A user that was to be made.
     #[error("the user cannot be made")]
     User(#[source] AuthError),
+}
+
+/// What a process serves, besides what is internal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Faces {
+    /// Everything.
+    All,
+    /// REST alone.
+    Rest,
+    /// GraphQL alone.
+    Graphql,
 }
 
 /// What is shared by the listeners and the work behind them.
@@ -77,13 +93,14 @@ struct App {
 ///
 /// # Errors
 /// When anything that is needed cannot be had.
-pub async fn run(config: Config) -> Result<(), StartError> {
+pub async fn run(config: Config, faces: Faces) -> Result<(), StartError> {
     // First of all: a signal that comes while starting must not kill the program by default.
     let (stop, stopped) = watch::channel(false);
     catch_signals(stop)?;
     let app = build(&config).await?;
-    let api = Listener::bind("api", config.server.api).await?;
-    let internal = Listener::bind("internal", config.server.internal).await?;
+    let api = listen("api", config.server.api, faces != Faces::Graphql).await?;
+    let graphql = listen("graphql", config.server.graphql, faces != Faces::Rest).await?;
+    let internal = listen("internal", config.server.internal, true).await?;
 
     let bounds = Bounds {
         connections_max: config.server.connections_max,
@@ -91,19 +108,32 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         keepalive: config.server.keepalive,
         drain: config.server.drain,
     };
-    let public_router = api::public(Arc::clone(&app.services), surroundings(&config, &app.metrics));
-    let internal_router = api::internal(Arc::clone(&app.services), surroundings(&config, &app.metrics));
+    let around = || surroundings(&config, &app.metrics);
+    let public_router = api::public(Arc::clone(&app.services), around());
+    let graphql_router = api::graphql(Arc::clone(&app.services), around(), &config.graphql)?;
+    let internal_router = api::internal(Arc::clone(&app.services), around());
+    let serve = async |listener: Option<Listener>, router: Router| {
+        if let Some(listener) = listener {
+            listener.serve(router, bounds, app.metrics.clone(), stopped.clone()).await;
+        }
+    };
     tokio::join!(
-        api.serve(public_router, bounds, app.metrics.clone(), stopped.clone()),
-        internal.serve(internal_router, bounds, app.metrics.clone(), stopped.clone()),
+        serve(api, public_router),
+        serve(graphql, graphql_router),
+        serve(internal, internal_router),
         note_uses(&app, stopped.clone()),
-        keep_house(&app, stopped),
+        keep_house(&app, stopped.clone()),
     );
     // Requests that were in flight until now may have used keys too.
     flush_uses(&app).await;
     app.store.close().await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Opens the socket of a face, if the process shows it.
+async fn listen(name: &'static str, address: SocketAddr, shown: bool) -> Result<Option<Listener>, ServeError> {
+    if shown { Listener::bind(name, address).await.map(Some) } else { Ok(None) }
 }
 
 /// Checks what can be checked without touching the database or the network.
@@ -113,7 +143,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 pub fn check(config: &Config) -> Result<(), StartError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     SigningKeys::new(&config.auth.signing_keys)?;
-    Queries::new(&config.models, config.routing, config.cache, Metrics::new()?, &clock)?;
+    Queries::new(config.into(), Metrics::new()?, &clock)?;
     Ok(())
 }
 
@@ -146,7 +176,7 @@ async fn build(config: &Config) -> Result<App, StartError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Metrics::new()?;
     let keys = SigningKeys::new(&config.auth.signing_keys)?;
-    let queries = Queries::new(&config.models, config.routing, config.cache, metrics.clone(), &clock)?;
+    let queries = Queries::new(config.into(), metrics.clone(), &clock)?;
     if config.models.is_empty() {
         tracing::warn!("DEVELOPMENT: no models are configured; the embedded model answers");
     }

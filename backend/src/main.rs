@@ -8,7 +8,7 @@ use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use backend::app;
+use backend::app::{self, Faces};
 use backend::config::{self, Config};
 use clap::{Args, Parser, Subcommand};
 use common::access::Role;
@@ -33,8 +33,10 @@ struct CommandLine {
 enum Command {
     /// Serve everything in one process.
     All(ConfigFlag),
-    /// Serve the API.
+    /// Serve the REST API.
     Api(ConfigFlag),
+    /// Serve GraphQL.
+    Graphql(ConfigFlag),
     /// Bring the database up to date.
     Migrate(ConfigFlag),
     /// Check the configuration, and tell every mistake in it.
@@ -103,11 +105,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::All(flag) | Command::Api(flag) => {
-            let config = load(&flag.config)?;
-            let _log_guard = start_log(&config)?;
-            in_runtime(app::run(config))?.map_err(|error| broken(&error))
-        }
+        Command::All(flag) => serve(&flag, Faces::All),
+        Command::Api(flag) => serve(&flag, Faces::Rest),
+        Command::Graphql(flag) => serve(&flag, Faces::Graphql),
         Command::Migrate(flag) => {
             let config = load(&flag.config)?;
             let _log_guard = start_log(&config)?;
@@ -125,6 +125,12 @@ fn run(command: Command) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+fn serve(flag: &ConfigFlag, faces: Faces) -> Result<(), Failure> {
+    let config = load(&flag.config)?;
+    let _log_guard = start_log(&config)?;
+    in_runtime(app::run(config, faces))?.map_err(|error| broken(&error))
 }
 
 fn user_add(add: &UserAdd) -> Result<(), Failure> {

@@ -112,6 +112,10 @@ codes! {
     GrantExceeded = "grant_exceeded", 403, "The grant exceeds its owner";
     /// The route is only for connections on which the client has shown a certificate, and this one has none. Connect with a certificate, to a listener that asks for it.
     CertificateRequired = "certificate_required", 403, "The connection has no client certificate";
+    /// The client's address may not use this route, or any. Ask the operator, who lists the networks that may.
+    AddressForbidden = "address_forbidden", 403, "The address is not allowed";
+    /// A page of this origin may not call this route from a browser. Ask the operator, who lists the origins that may.
+    OriginForbidden = "origin_forbidden", 403, "The origin is not allowed";
     /// No route fits the host and path.
     RouteNotFound = "route_not_found", 404, "No such route";
     /// The resource does not exist, or is not yours to see.

@@ -2,7 +2,10 @@
 //!
 //! For: handing each moment of a request to its stage. May touch: Pingora's sessions; nothing else does.
 //! Promises: no rule lives here. A request holds the snapshot it began with.
-//! Read next: `stages/mod.rs`.
+//! Read next: `stages/mod.rs`; `proxy/answer.rs` for how an answer is written.
+
+mod answer;
+mod compression;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
@@ -12,9 +15,10 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::code::Code;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, TRANSFER_ENCODING};
-use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use http::header::{HOST, TRAILER, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
@@ -26,25 +30,20 @@ use crate::base::failure::Failure;
 use crate::base::flood::FloodGuard;
 use crate::base::head::Head;
 use crate::base::refusal::{Advice, Refusal};
-use crate::base::reply::{self, About, Reply};
 use crate::base::telemetry::access_log::AccessLog;
-use crate::route::host;
 use crate::snapshot::Snapshot;
 use crate::stages::context::Context;
 use crate::stages::dispatch::forward::HeaderSink;
 use crate::stages::dispatch::retry::Progress;
 use crate::stages::finish::report::Ending;
-use crate::stages::verdict::Verdict;
-use crate::stages::{self, budget, dispatch, egress, finish};
+use crate::stages::{self, Admitted, budget, dispatch, egress, finish};
 use crate::upstream::peer::failure_of;
 
 /// By this a client says that its server repeats nothing under the same key (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// How long, and how much, to read of what is left of a request's body after it was refused, so that the connection can be
-/// used again.
+/// How long to read of what is left of a request's body after it was answered, so that the connection can be used again.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-const DRAIN_BYTES_MAX: u64 = 256 * 1024;
 
 /// The name of the flood guard where limits are named.
 static FLOOD_GUARD: LazyLock<Arc<str>> = LazyLock::new(|| "flood_guard".into());
@@ -79,6 +78,11 @@ impl Gateway {
 impl ProxyHttp for Gateway {
     type CTX = Journey;
 
+    fn init_downstream_modules(&self, modules: &mut HttpModules) {
+        // In place of Pingora's own compression, which holds streams up and knows no weights.
+        modules.add_module(Box::new(compression::Builder));
+    }
+
     fn new_ctx(&self) -> Journey {
         Journey { snapshot: self.snapshot.load_full(), context: Context::new() }
     }
@@ -103,20 +107,22 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
+        let Journey { snapshot, context } = journey;
+        let plan = &snapshot.plan;
         if let Some(port) = self.redirect_port {
-            return redirect(session, &mut journey.context, port).await;
+            answer::to_https(session, plan, context, port).await?;
+            return Ok(true);
         }
-        let admitted = stages::admit(head_of(session), &journey.snapshot.plan, &mut journey.context).await;
+        let admitted = stages::admit(head_of(session), plan, context).await;
         match admitted {
-            Ok(rewritten) => {
-                let hidden = journey.context.route.as_ref().map_or(&[][..], |route| &route.hidden_query);
-                set_target(session, rewritten, hidden).map(|()| false)
+            Ok(Admitted::Forward(rewritten)) => {
+                let hidden = context.route.as_ref().map_or(&[][..], |route| &route.hidden_query);
+                return set_target(session, rewritten, hidden).map(|()| false);
             }
-            Err(refusal) => {
-                refuse(session, &mut journey.context, &refusal).await?;
-                Ok(true)
-            }
+            Ok(Admitted::Answer(reply)) => answer::answer(session, plan, context, reply).await?,
+            Err(refusal) => answer::refuse(session, plan, context, &refusal).await?,
         }
+        Ok(true)
     }
 
     async fn upstream_peer(&self, session: &mut Session, journey: &mut Journey) -> Result<Box<HttpPeer>> {
@@ -131,7 +137,10 @@ impl ProxyHttp for Gateway {
                     session.set_read_timeout(Some(idle));
                     peer
                 }
-                _ => ticket.endpoint.template.peer(route.pool.per_try().or(route.timeout)),
+                _ => ticket
+                    .endpoint
+                    .template
+                    .peer(route.pool.as_ref().and_then(|pool| pool.per_try()).or(route.timeout)),
             }),
             Err(refusal) => Err(stop(&mut journey.context, refusal)),
         }
@@ -170,7 +179,16 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         journey: &mut Journey,
     ) -> Result<()> {
-        dispatch::forward::rewrite(&head_of(session), &journey.context, &mut Fields(request));
+        let context = &journey.context;
+        dispatch::forward::rewrite(&head_of(session), context, &mut Fields(request));
+        let Some(route) = &context.route else { return Ok(()) };
+        let target =
+            route.rewrite.as_ref().and_then(|rewrite| dispatch::rewrite::target(rewrite, request.raw_path()));
+        if let Some(target) = target {
+            // Of HTTP/2 this takes the authority away, which `Host` has kept.
+            request.set_raw_path(&target)?;
+        }
+        dispatch::rewrite::headers(route, &mut Fields(request));
         Ok(())
     }
 
@@ -181,13 +199,13 @@ impl ProxyHttp for Gateway {
         _end: bool,
         journey: &mut Journey,
     ) -> Result<()> {
-        let Journey { context, .. } = journey;
+        let Journey { context, snapshot } = journey;
         let (Some(body), Some(route)) = (body, &context.route) else { return Ok(()) };
         // Frames of an upgraded connection are no body.
         if session.was_upgraded() {
             return Ok(());
         }
-        match dispatch::body::count(route, &mut context.dispatch, body.len()) {
+        match dispatch::body::count(route, snapshot.plan.body_pace, &mut context.dispatch, body.len()) {
             Ok(()) => Ok(()),
             Err(refusal) => Err(stop(context, refusal)),
         }
@@ -217,11 +235,15 @@ impl ProxyHttp for Gateway {
         // The version is that of each connection (RFC 9110 §2.5); an HTTP/1.0 server must not talk the client down.
         answer.set_version(Version::HTTP_11);
         let switching = answer.status == StatusCode::SWITCHING_PROTOCOLS;
+        let trailers = answer.headers.contains_key(TRAILER);
         let unwanted = egress::headers::unwanted(&answer.headers, switching);
         let context = &journey.context;
         egress::headers::rewrite(&unwanted, &context.request_id, &mut Fields(answer));
         if !answer.status.is_informational() || switching {
             budget::settle::settle(&answer.headers, context);
+        }
+        if !answer.status.is_informational() {
+            answer::dress(session, &journey.snapshot.plan, context, trailers, answer);
         }
         egress::limits::tell(context.route.as_ref(), &context.spent, &mut Fields(answer));
         egress::sticky::tell(context, &mut Fields(answer));
@@ -262,7 +284,7 @@ impl ProxyHttp for Gateway {
         match refusal {
             Some(refusal) if answered(session).is_none() => {
                 let error_code = refusal.code.status();
-                if let Err(error) = refuse(session, context, &refusal).await {
+                if let Err(error) = answer::refuse(session, &journey.snapshot.plan, context, &refusal).await {
                     tracing::debug!(%error, "the client left before it was told");
                 }
                 FailToProxy { error_code, can_reuse_downstream: false }
@@ -364,7 +386,7 @@ fn set_target(session: &mut Session, rewritten: Option<Vec<u8>>, hidden: &[Box<s
     let raw = request.raw_path();
     let absolute = is_absolute(raw);
     let query = raw.iter().position(|byte| *byte == b'?').map(|start| raw[start..].to_vec());
-    let query = query.map(|query| if hidden.is_empty() { query } else { without(&query, hidden) });
+    let query = query.map(|query| if hidden.is_empty() { query } else { dispatch::rewrite::without(&query, hidden) });
     let mut target = match rewritten {
         Some(path) => path,
         None if !hidden.is_empty() && query.is_some() => head_of(session).path.to_vec(),
@@ -380,89 +402,6 @@ fn set_target(session: &mut Session, rewritten: Option<Vec<u8>>, hidden: &[Box<s
         let mut parts = request.uri.clone().into_parts();
         (parts.scheme, parts.authority) = (scheme, authority);
         request.set_uri(Uri::from_parts(parts).or_err(ErrorType::InternalError, "a target in normal form")?);
-    }
-    Ok(())
-}
-
-/// A query, with its `?`, without the parameters of these names.
-fn without(query: &[u8], hidden: &[Box<str>]) -> Vec<u8> {
-    let pairs = query.get(1..).unwrap_or_default().split(|byte| *byte == b'&');
-    let kept = pairs.filter(|pair| {
-        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-        !hidden.iter().any(|hidden| hidden.as_bytes() == name)
-    });
-    let kept = kept.collect::<Vec<_>>().join(&b'&');
-    if kept.is_empty() { kept } else { [b"?", &kept[..]].concat() }
-}
-
-/// Writes a refusal. The connection can be used again when what is left of the request's body is small enough to be read
-/// and thrown away; a client that waits to be asked for its body (`Expect`) is told by the end of the connection.
-async fn refuse(session: &mut Session, context: &mut Context, refusal: &Refusal) -> Result<()> {
-    context.note_refusal(refusal);
-    let headers = &session.req_header().headers;
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if headers.contains_key(EXPECT) {
-        session.set_keepalive(None);
-    } else if announced.is_some_and(|bytes| bytes <= DRAIN_BYTES_MAX)
-        && let ServerSession::H1(http1) = session.as_mut()
-    {
-        http1.set_close_on_response_before_downstream_finish(false);
-    }
-    let path = session.req_header().uri.path().to_owned();
-    let about = About {
-        request_id: context.request_id.to_str().unwrap_or(""),
-        path: &path,
-        route: context.route.as_ref().map(|route| &*route.id),
-    };
-    let reply = if is_grpc(session) { reply::grpc_reply(refusal, about) } else { reply::reply(refusal, about) };
-    let mut header = head_of_reply(&reply)?;
-    egress::limits::tell(context.route.as_ref(), &context.spent, &mut Fields(&mut header));
-    write(session, header, reply.body).await.map_err(Error::into_down)
-}
-
-/// Whether the client speaks gRPC, to which an HTTP status means nothing.
-fn is_grpc(session: &Session) -> bool {
-    let kind = session.req_header().headers.get(CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
-/// Sends a plain client to the same URL with `https`. 308 keeps method and body (RFC 9110 §15.4.9).
-async fn redirect(session: &mut Session, context: &mut Context, port: u16) -> Result<bool> {
-    let head = head_of(session);
-    let location = head.host().and_then(host::normalise).and_then(|host| {
-        let target = session.req_header().uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let port = if port == 443 { String::new() } else { format!(":{port}") };
-        HeaderValue::from_str(&format!("https://{host}{port}{target}")).ok()
-    });
-    match location {
-        Some(location) => {
-            context.verdict = Verdict::Redirected;
-            let reply = Reply { status: 308, headers: vec![(LOCATION, location)], body: Bytes::new() };
-            write(session, head_of_reply(&reply)?, reply.body).await.map_err(Error::into_down)?;
-        }
-        None => {
-            let refusal = Refusal::new(Code::RequestMalformed).detail("the request names no host");
-            refuse(session, context, &refusal).await?;
-        }
-    }
-    Ok(true)
-}
-
-fn head_of_reply(reply: &Reply) -> Result<ResponseHeader> {
-    let mut header = ResponseHeader::build(reply.status, Some(reply.headers.len() + 4))?;
-    for (name, value) in &reply.headers {
-        // Appended, because there may be more than one challenge.
-        header.append_header(name, value)?;
-    }
-    header.insert_header(CONTENT_LENGTH, HeaderValue::from(reply.body.len()))?;
-    Ok(header)
-}
-
-async fn write(session: &mut Session, header: ResponseHeader, body: Bytes) -> Result<()> {
-    let bodiless = body.is_empty() || session.req_header().method == Method::HEAD;
-    session.write_response_header(Box::new(header), bodiless).await?;
-    if !bodiless {
-        session.write_response_body(Some(body), true).await?;
     }
     Ok(())
 }
@@ -489,6 +428,10 @@ fn ending_of(session: &Session) -> Ending<'_> {
 struct Fields<'a, H>(&'a mut H);
 
 impl HeaderSink for Fields<'_, RequestHeader> {
+    fn fields(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
         // Name and value are of checked types, so there is nothing left to refuse.
         let _ = self.0.insert_header(name, value);
@@ -505,6 +448,10 @@ impl HeaderSink for Fields<'_, RequestHeader> {
 }
 
 impl HeaderSink for Fields<'_, ResponseHeader> {
+    fn fields(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+
     fn append(&mut self, name: HeaderName, value: HeaderValue) {
         // As above.
         let _ = self.0.append_header(name, value);

@@ -14,19 +14,23 @@ use crate::base::flood::FloodLimits;
 use crate::base::limiter::{CalendarMeter, ConcurrencyMeter, Rate, RateMeter, Stocks};
 use crate::base::telemetry::metrics::Metrics;
 use crate::config::Config;
-use crate::config::checked::{self, Leniency, LimitHeader, Measure, Server, Source};
+use crate::config::checked::{self, Does, Leniency, LimitHeader, Measure, Server, Source};
 use crate::route::path::Parameters;
 use crate::route::table::{Selector, Table};
+use crate::stages::admission::access::Networks;
 use crate::stages::admission::address::Addresses;
+use crate::stages::admission::cors::Cors;
 use crate::stages::admission::sanity::HeadLimits;
 use crate::stages::auth::authenticate::Scheme;
 use crate::stages::auth::build::{self, Workshop};
 use crate::stages::auth::feed::{self, Feed};
 use crate::stages::auth::jwks;
 use crate::stages::auth::revocations::Revocations;
+use crate::stages::dispatch::answer::Answer;
 use crate::stages::egress;
+use crate::stages::egress::security::Security;
 use crate::stages::limit::{Limit, Meter, Shared};
-use crate::stages::plan::{LimitHeaders, Plan, Route};
+use crate::stages::plan::{BodyPace, LimitHeaders, Plan, Route};
 use crate::store::{self, Blueprint, Store};
 use crate::upstream::discover;
 use crate::upstream::health::active::Checker;
@@ -108,17 +112,7 @@ impl Snapshot {
             (selector, Arc::new(route_of(route, &config, &schemes, &limits, &pools, metrics)))
         });
         Ok(Self {
-            plan: Plan {
-                routes: Table::build(routes),
-                addresses: Addresses {
-                    trusted: config.client_ip.trusted_proxies.iter().map(|network| network.0).collect(),
-                    ipv6_prefix: config.client_ip.ipv6_prefix,
-                },
-                limits: head_limits(&config.server),
-                unrouted: metrics.route("-"),
-                metrics: Arc::clone(metrics),
-                revocations: Arc::clone(revocations),
-            },
+            plan: plan_of(&config, Table::build(routes), metrics, revocations),
             connection: ConnectionSettings {
                 keepalive_seconds: config.server.keepalive.duration().as_secs().max(1),
                 body_timeout: config.server.body_timeout.duration(),
@@ -296,6 +290,32 @@ impl Builder<'_> {
     }
 }
 
+fn plan_of(
+    config: &Config,
+    routes: Table<Arc<Route>>,
+    metrics: &Arc<Metrics>,
+    revocations: &Arc<Revocations>,
+) -> Plan {
+    Plan {
+        routes,
+        addresses: Addresses {
+            trusted: config.client_ip.trusted_proxies.iter().map(|network| network.0).collect(),
+            ipv6_prefix: config.client_ip.ipv6_prefix,
+        },
+        denied: Networks::new(config.client_ip.deny.iter().map(|network| network.0)),
+        limits: head_limits(&config.server),
+        body_pace: BodyPace {
+            grace: config.server.body_timeout.duration(),
+            bytes_per_second_min: config.server.body_rate_min.bytes(),
+        },
+        unrouted: metrics.route("-"),
+        metrics: Arc::clone(metrics),
+        revocations: Arc::clone(revocations),
+        hidden: config.hide_headers.clone().into(),
+        security: config.security_headers.as_ref().map(Security::new),
+    }
+}
+
 fn head_limits(server: &Server) -> HeadLimits {
     HeadLimits {
         header_bytes_max: usize::try_from(server.headers_max.bytes()).unwrap_or(usize::MAX),
@@ -350,6 +370,8 @@ fn route_of(
     let own_schemes: Vec<_> = route.schemes.iter().map(|position| Arc::clone(&schemes[*position])).collect();
     Route {
         id: Arc::clone(&route.id),
+        allow_from: (!route.allow_from.is_empty()).then(|| Networks::new(route.allow_from.iter().copied())),
+        cors: route.cors.map(|position| Cors::new(&config.cors[position])),
         bearers: build::bearers(&own_schemes),
         hidden_query: own_schemes.iter().filter_map(|scheme| scheme.query_parameter().map(Box::from)).collect(),
         takes_protocol_token: own_schemes.iter().any(|scheme| scheme.takes_protocol_token()),
@@ -363,7 +385,15 @@ fn route_of(
         limit_headers: LimitHeaders { standard: told(LimitHeader::Standard), legacy: told(LimitHeader::Legacy) },
         limits: own_limits().collect(),
         limits_by_address: own_limits().filter(|limit| !limit.needs_identity()).collect(),
-        pool: Arc::clone(&pools[route.upstream]),
+        answer: Answer::of(&route.does),
+        pool: match route.does {
+            Does::Forward(position) => Some(Arc::clone(&pools[position])),
+            Does::Respond(_) | Does::Redirect(_) => None,
+        },
+        rewrite: route.rewrite.clone(),
+        request_headers: route.request_headers.clone(),
+        response_headers: route.response_headers.clone(),
+        compress: route.compress.clone().map(Arc::new),
         schemes: own_schemes.into(),
         timeout: route.timeout,
         websocket_idle: route.websocket_idle,

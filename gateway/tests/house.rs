@@ -22,7 +22,8 @@ use std::process::Command;
 use source::{Kind, SourceFile};
 
 /// Where Pingora's types may show; everything else takes plain headers and can be tested without a socket.
-const PINGORA_PLACES: [&str; 4] = ["listen/", "proxy.rs", "app.rs", "upstream/peer.rs"];
+const PINGORA_PLACES: [&str; 6] =
+    ["listen/", "proxy.rs", "proxy/", "app.rs", "upstream/peer.rs", "upstream/tunnel.rs"];
 /// Where the environment may be read; everything else is handed what it needs.
 const ENVIRONMENT_PLACES: [&str; 2] = ["base/", "config/"];
 /// The lines within which a door sign has to begin.

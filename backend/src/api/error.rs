@@ -31,20 +31,23 @@ pub struct ApiError {
     detail: String,
     retry_after_seconds: Option<u64>,
     missing: Option<Permission>,
+    param: Option<&'static str>,
     cause: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// Left in the answer's extensions for `middleware.rs`, which knows the request.
+/// What the client learns. Left in the answer's extensions for `middleware.rs`, which knows the request.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub(super) code: Code,
     pub(super) detail: String,
+    /// The field that it is about, where one is to blame and known by name.
+    pub(super) param: Option<&'static str>,
 }
 
 impl ApiError {
     /// A refusal with a detail for the client.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after_seconds: None, missing: None, cause: None }
+        Self { code, detail: detail.into(), retry_after_seconds: None, missing: None, param: None, cause: None }
     }
 
     /// A field that does not hold what it must.
@@ -60,6 +63,13 @@ impl ApiError {
 
     fn caused_by(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.cause = Some(cause.into());
+        self
+    }
+
+    /// Names the field that it is about.
+    #[must_use]
+    pub(super) fn about(mut self, param: &'static str) -> Self {
+        self.param = Some(param);
         self
     }
 
@@ -85,6 +95,13 @@ impl ApiError {
             (403, _, Some(missing)) => Some(format!("{bare}, error=\"insufficient_scope\", scope=\"{missing}\"")),
             _ => None,
         }
+    }
+
+    /// What the client may know of it, where it is not told by HTTP. The rest goes to the log, as always.
+    #[must_use]
+    pub(super) fn told(self) -> Refusal {
+        self.log();
+        Refusal { code: self.code, detail: self.detail, param: self.param }
     }
 
     /// Failures of ours and of those we rely on belong in the log, with everything that led to them.
@@ -113,7 +130,7 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        response.extensions_mut().insert(Refusal { code: self.code, detail: self.detail });
+        response.extensions_mut().insert(Refusal { code: self.code, detail: self.detail, param: self.param });
         response
     }
 }
@@ -167,13 +184,21 @@ impl From<TokenError> for ApiError {
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         match &error {
-            QueryError::Input { .. } => Self::new(Code::InputInvalid, error.to_string()),
+            QueryError::Input { field, .. } => Self::new(Code::InputInvalid, error.to_string()).about(field),
+            QueryError::Overloaded { .. } => Self::new(Code::Overloaded, error.to_string()),
             QueryError::Model { model, cause } => {
-                let (code, detail) = match **cause {
-                    ProviderError::Timeout => (Code::ModelTimeout, format!("model {model} did not answer in time")),
-                    _ => (Code::ModelFailed, format!("model {model} failed")),
+                let refusal = match **cause {
+                    ProviderError::Timeout => {
+                        Self::new(Code::ModelTimeout, format!("model {model} did not answer in time"))
+                    }
+                    ProviderError::LeftAlone { retry_after } => {
+                        Self::new(Code::ModelUnavailable, format!("model {model} is left alone after failures"))
+                            // To the next full second: who comes earlier comes in vain.
+                            .retry_after(retry_after.as_secs().saturating_add(1))
+                    }
+                    _ => Self::new(Code::ModelFailed, format!("model {model} failed")),
                 };
-                Self::new(code, detail).caused_by(error)
+                refusal.caused_by(error)
             }
         }
     }

@@ -9,9 +9,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::{FormRejection, JsonRejection, PathRejection, QueryRejection};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, FormRejection, JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use common::access::Permission;
+use common::api_key;
 use common::code::Code;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -23,7 +25,7 @@ use super::error::ApiError;
 use super::middleware::Origin;
 use crate::auth::{Caller, Client};
 
-static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub(super) static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// How long a client may take to send a whole body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,6 +46,8 @@ pub(super) struct Writing;
 pub(super) struct Executing;
 /// To administer.
 pub(super) struct Administering;
+/// To use GraphQL at all; what each field needs besides is the field's affair.
+pub(super) struct UsingGraphql;
 
 impl Needs for Known {
     const PERMISSIONS: &'static [Permission] = &[];
@@ -65,6 +69,10 @@ impl Needs for Administering {
     const PERMISSIONS: &'static [Permission] = &[Permission::Admin];
 }
 
+impl Needs for UsingGraphql {
+    const PERMISSIONS: &'static [Permission] = &[Permission::GraphqlAccess];
+}
+
 /// A verified caller who may do what `N` needs.
 pub(super) struct Allowed<N: Needs> {
     pub(super) caller: Caller,
@@ -77,6 +85,9 @@ pub(super) struct JsonBody<T>(pub(super) T);
 /// A form body.
 pub(super) struct FormBody<T>(pub(super) T);
 
+/// A body as it came.
+pub(super) struct RawBody(pub(super) Bytes);
+
 /// The query string.
 pub(super) struct QueryString<T>(pub(super) T);
 
@@ -87,12 +98,17 @@ impl<N: Needs> FromRequestParts<Arc<Services>> for Allowed<N> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, services: &Arc<Services>) -> Result<Self, ApiError> {
-        let caller = match credential(&parts.headers)? {
-            Credential::Token(token) => services.tokens.verify(token)?,
-            Credential::ApiKey(key) => services.api_keys.verify(key).await?.caller,
-        };
+        let caller = identify(&parts.headers, services).await?;
         caller.require(N::PERMISSIONS)?;
         Ok(Self { caller, needs: PhantomData })
+    }
+}
+
+/// Who shows the credential that is among these headers.
+pub(super) async fn identify(headers: &HeaderMap, services: &Services) -> Result<Caller, ApiError> {
+    match credential(headers)? {
+        Credential::Token(token) => Ok(services.tokens.verify(token)?),
+        Credential::ApiKey(key) => Ok(services.api_keys.verify(key).await?.caller),
     }
 }
 
@@ -103,12 +119,22 @@ enum Credential<'h> {
     ApiKey(&'h str),
 }
 
+impl<'h> Credential<'h> {
+    /// Clients of the OpenAI-compatible door can show a key in no other way. No token begins like one.
+    fn shown_as_bearer(text: &'h str) -> Self {
+        match text.strip_prefix(api_key::PREFIX) {
+            Some(rest) if rest.starts_with('_') => Self::ApiKey(text),
+            _ => Self::Token(text),
+        }
+    }
+}
+
 fn credential(headers: &HeaderMap) -> Result<Credential<'_>, ApiError> {
     match (only(headers, &AUTHORIZATION)?, only(headers, &API_KEY)?) {
         (Some(_), Some(_)) => {
             Err(ApiError::new(Code::CredentialAmbiguous, "send a bearer token or an API key, not both"))
         }
-        (Some(value), None) => bearer(value).map(Credential::Token),
+        (Some(value), None) => bearer(value).map(Credential::shown_as_bearer),
         (None, Some(value)) => {
             value.to_str().map(Credential::ApiKey).map_err(|_| ApiError::new(Code::KeyInvalid, ""))
         }
@@ -169,6 +195,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for FormBody<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let rejected = |rejection: FormRejection| refusal(rejection.status(), &rejection.body_text());
         in_time(axum::Form::<T>::from_request(request, state)).await?.map(|body| Self(body.0)).map_err(rejected)
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for RawBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let rejected = |rejection: BytesRejection| refusal(rejection.status(), &rejection.body_text());
+        in_time(Bytes::from_request(request, state)).await?.map(Self).map_err(rejected)
     }
 }
 
@@ -244,6 +279,11 @@ mod tests {
             Some(Credential::Token("a.b.c"))
         );
         assert_eq!(credential(&headers(&[("x-api-key", "k")])).ok(), Some(Credential::ApiKey("k")));
+        assert_eq!(
+            credential(&headers(&[("authorization", "Bearer cap6_k")])).ok(),
+            Some(Credential::ApiKey("cap6_k"))
+        );
+        assert_eq!(credential(&headers(&[("authorization", "Bearer cap6")])).ok(), Some(Credential::Token("cap6")));
         let cases: &[(&[(&'static str, &str)], &str)] = &[
             (&[], "token_missing"),
             (&[("authorization", "Basic YTpi")], "token_missing"),

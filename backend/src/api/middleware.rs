@@ -1,8 +1,9 @@
 //! Middleware: what happens around every request.
 //!
 //! For: the request's id, the client's address, the deadline, panics, problem bodies, metrics and one line of log.
-//! May touch: the router's answers. Promises: every answer has `X-Request-Id`; every refusal a problem body; a handler
-//! that panics ends its own request and no other. Read next: `extract.rs`.
+//! May touch: the router's answers. Promises: every answer has `X-Request-Id`; every refusal a problem body, or under
+//! `/v1/` the body that `OpenAI`'s clients expect; a handler that panics ends its own request and no other.
+//! Read next: `extract.rs`.
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -22,6 +23,7 @@ use ipnet::IpNet;
 use tracing::Instrument as _;
 
 use super::error::{ApiError, Refusal};
+use super::rest::openai;
 use crate::base::ids;
 use crate::base::metrics::{Metrics, ROUTE_UNMATCHED};
 use crate::base::network::{UNKNOWN_PEER, client_address};
@@ -105,14 +107,10 @@ fn origin_of(request: &Request, trusted: &[IpNet]) -> Origin {
 /// Writes the problem body of a refusal, and the headers that every answer has.
 fn finish(mut response: Response, line: &Line) -> Response {
     if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
-        let body = Problem::new(refusal.code)
-            .detail(&refusal.detail)
-            .instance(&line.path)
-            .request_id(&line.origin.request_id)
-            .to_json();
+        let (media_type, body) = line.body_of(&refusal);
         *response.body_mut() = Body::from(body);
         let headers: &mut HeaderMap = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     if let Ok(id) = HeaderValue::try_from(line.origin.request_id.as_str()) {
@@ -129,6 +127,19 @@ struct Line {
 }
 
 impl Line {
+    /// What a refusal says, and its media type: clients of another API's form expect that form of its refusals too.
+    fn body_of(&self, refusal: &Refusal) -> (&'static str, Vec<u8>) {
+        if openai::answers(&self.path) {
+            return (openai::MEDIA_TYPE, openai::refusal_body(refusal));
+        }
+        let problem = Problem::new(refusal.code)
+            .detail(&refusal.detail)
+            .instance(&self.path)
+            .request_id(&self.origin.request_id)
+            .to_json();
+        (MEDIA_TYPE, problem)
+    }
+
     fn write(&self, route: &str, status: u16, took: Duration) {
         let Self { method, path, origin: Origin { request_id, address } } = self;
         let took_ms = took.as_secs_f64() * 1000.0;

@@ -4,10 +4,11 @@
 //! Promises: every refusal is a problem (RFC 9457) with a stable code and the request's id; who is not allowed learns so
 //! before the body is read; a route that is not on this page does not exist.
 //! Read next: `middleware.rs` for what happens around every request, `extract.rs` for what a handler may take for
-//! granted, then one file of `rest/`.
+//! granted, then one file of `rest/`, then `graphql/mod.rs`.
 
 mod error;
 mod extract;
+mod graphql;
 mod internal;
 mod middleware;
 mod page;
@@ -16,18 +17,20 @@ mod server;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
+use axum::{Extension, Router};
 use common::secret::Secret;
 
 use crate::auth::{ApiKeys, Sessions, Tokens, Users};
 use crate::base::health::Probe;
 use crate::base::metrics::Metrics;
+use crate::config;
 use crate::query::Queries;
 
 pub use error::ApiError;
+pub use graphql::SchemaError;
 pub use middleware::Surroundings;
 pub use server::{Bounds, Listener, ServeError};
 
@@ -61,12 +64,37 @@ pub fn public(services: Arc<Services>, surroundings: Surroundings) -> Router {
         .route("/.well-known/jwks.json", get(rest::tokens::jwks))
         .route("/api/v1/models", get(rest::models::list))
         .route("/api/v1/query", post(rest::queries::ask))
+        .route("/api/v1/cache", get(rest::cache::stats).delete(rest::cache::clear))
+        .route("/v1/chat/completions", post(rest::openai::complete))
+        .route("/v1/models", get(rest::openai::models))
+        .route("/v1/models/{*id}", get(rest::openai::model))
         .route("/api/v1/users", get(rest::users::list).post(rest::users::create))
         .route("/api/v1/api-keys", get(rest::api_keys::list).post(rest::api_keys::create))
         .route("/api/v1/api-keys/{id}", delete(rest::api_keys::revoke))
         .route("/health", get(rest::health::alive))
         .route("/health/detailed", get(rest::health::detailed));
     surround(routes, services, surroundings)
+}
+
+/// GraphQL, over HTTP and WebSocket.
+///
+/// # Errors
+/// `SchemaError`, which is a programming error.
+pub fn graphql(
+    services: Arc<Services>,
+    surroundings: Surroundings,
+    settings: &config::Graphql,
+) -> Result<Router, SchemaError> {
+    let engine = graphql::Engine::new(&services, settings, surroundings.request_timeout)?;
+    let routes = Router::new()
+        .route("/graphql", get(graphql::http::get).post(graphql::http::post))
+        .route("/graphql/ws", get(graphql::http::upgrade))
+        .route("/graphql/schema", get(graphql::http::schema))
+        .route("/graphql/ide", get(graphql::ide::page))
+        .route("/graphql/ide/{file}", get(graphql::ide::file))
+        .route("/health", get(rest::health::alive))
+        .layer(Extension(Arc::new(engine)));
+    Ok(surround(routes, services, surroundings))
 }
 
 /// What only the gateway and the operators reach.

@@ -1,6 +1,6 @@
 //! Page: lists in bounded pieces.
 //!
-//! For: `?limit=…&cursor=…` in, `next_cursor` out. May touch: nothing.
+//! For: `?limit=…&cursor=…` in, `next_cursor` out, and the same under other names. May touch: nothing.
 //! Promises: a page has `LIMIT_MAX` items at most; a cursor is opaque to clients and refused when it is not one of ours.
 //! Read next: `rest/users.rs`.
 
@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::error::ApiError;
 
 /// Items of a page when the client names no limit.
-const LIMIT_DEFAULT: u32 = 50;
+pub(super) const LIMIT_DEFAULT: u32 = 50;
 /// The most items of a page.
-const LIMIT_MAX: u32 = 100;
+pub(super) const LIMIT_MAX: u32 = 100;
 /// The longest cursor that is looked at, in characters.
 const CURSOR_CHARS_MAX: usize = 256;
 
@@ -39,22 +39,36 @@ pub(super) struct Page<T> {
 impl PageQuery {
     /// How many items to give.
     pub(super) fn limit(&self) -> Result<u32, ApiError> {
-        match self.limit.unwrap_or(LIMIT_DEFAULT) {
-            limit @ 1..=LIMIT_MAX => Ok(limit),
-            _ => Err(ApiError::input("limit", &format!("must be 1 to {LIMIT_MAX}"))),
-        }
+        limit("limit", self.limit)
     }
 
     /// What the last item of the page before left in its cursor.
     pub(super) fn after(&self) -> Result<Option<String>, ApiError> {
-        let Some(cursor) = &self.cursor else { return Ok(None) };
-        let refused = || ApiError::input("cursor", "is not one that this list gave");
-        if cursor.len() > CURSOR_CHARS_MAX {
-            return Err(refused());
-        }
-        let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| refused())?;
-        String::from_utf8(bytes).map(Some).map_err(|_| refused())
+        self.cursor.as_deref().map(|cursor| mark("cursor", cursor)).transpose()
     }
+}
+
+/// How many items to give, when the client asked for `wanted` under this name.
+pub(super) fn limit(name: &str, wanted: Option<u32>) -> Result<u32, ApiError> {
+    match wanted.unwrap_or(LIMIT_DEFAULT) {
+        limit @ 1..=LIMIT_MAX => Ok(limit),
+        _ => Err(ApiError::input(name, &format!("must be 1 to {LIMIT_MAX}"))),
+    }
+}
+
+/// What is in a cursor that came under this name.
+pub(super) fn mark(name: &str, cursor: &str) -> Result<String, ApiError> {
+    let refused = || ApiError::input(name, "is not one that this list gave");
+    if cursor.len() > CURSOR_CHARS_MAX {
+        return Err(refused());
+    }
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| refused())?;
+    String::from_utf8(bytes).map_err(|_| refused())
+}
+
+/// The cursor that brings this mark back.
+pub(super) fn cursor(mark: &str) -> String {
+    URL_SAFE_NO_PAD.encode(mark)
 }
 
 impl<T> Page<T> {
@@ -64,7 +78,7 @@ impl<T> Page<T> {
         let more = items.len() > limit;
         items.truncate(limit);
         let last = items.last().filter(|_| more);
-        Self { next_cursor: last.map(|item| URL_SAFE_NO_PAD.encode(mark(item))), items }
+        Self { next_cursor: last.map(|item| cursor(&mark(item))), items }
     }
 }
 

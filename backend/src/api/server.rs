@@ -3,7 +3,8 @@
 //! For: listening, a cap on connections, deadlines for slow clients, and an end that cuts nobody off.
 //! May touch: sockets. axum's own `serve` has none of the three, which is why the loop is ours.
 //! Promises: HTTP/1.1 and HTTP/2 on one port; a connection that sends no whole request head within `header_timeout` is
-//! closed; on shutdown whoever is connected or waits in the system's queue is still served, for `drain` at most.
+//! closed; on shutdown whoever is connected or waits in the system's queue is still served, for `drain` at most; a
+//! connection that has become a WebSocket counts as one until it is closed.
 //! Read next: `mod.rs` for what is served.
 
 use std::net::SocketAddr;
@@ -93,9 +94,11 @@ impl Listener {
     pub async fn serve(self, router: Router, bounds: Bounds, metrics: Metrics, mut stop: watch::Receiver<bool>) {
         let graceful = GracefulShutdown::new();
         let slots = Arc::new(Semaphore::new(bounds.connections_max));
+        let told = stop.clone();
         let start = |(stream, peer, slot): Accepted| {
-            let connection =
-                Connection { peer, router: router.clone(), bounds, _slot: slot, _open: metrics.connection() };
+            let held = Arc::new(Held { _slot: slot, _open: metrics.connection() });
+            let connected = Connected { held, stop: told.clone() };
+            let connection = Connection { peer, router: router.clone(), bounds, connected };
             tokio::spawn(connection.serve(stream, graceful.watcher()));
         };
         loop {
@@ -115,8 +118,14 @@ impl Listener {
         if graceful.count() > 0 {
             tokio::time::sleep(SETTLE).await;
         }
-        let open = graceful.count();
-        if tokio::time::timeout(bounds.drain, graceful.shutdown()).await.is_err() {
+        let ended = async {
+            graceful.shutdown().await;
+            // WebSockets are not among the connections that hyper knows, but each still holds its slot.
+            let all = u32::try_from(bounds.connections_max).unwrap_or(u32::MAX);
+            slots.acquire_many(all).await.map(drop)
+        };
+        if tokio::time::timeout(bounds.drain, ended).await.is_err() {
+            let open = bounds.connections_max.saturating_sub(slots.available_permits());
             tracing::warn!(listener = name, open, "the drain deadline passed; requests still in flight are cut off");
         } else {
             tracing::info!(listener = name, "drained");
@@ -144,13 +153,28 @@ impl Listener {
 
 type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
 
-/// One connection, and what it holds while it is open.
+/// What a connection holds while it is open: its place among `connections_max`, and its part in the metrics.
+pub(super) struct Held {
+    _slot: OwnedSemaphorePermit,
+    _open: ConnectionGuard,
+}
+
+/// The connection that a request came on, for whoever goes on with it when the request is over. Among the request's
+/// extensions.
+#[derive(Clone)]
+pub(super) struct Connected {
+    /// Kept for as long as the connection is open.
+    pub(super) held: Arc<Held>,
+    /// Becomes true when the program is to end.
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// One connection.
 struct Connection {
     peer: SocketAddr,
     router: Router,
     bounds: Bounds,
-    _slot: OwnedSemaphorePermit,
-    _open: ConnectionGuard,
+    connected: Connected,
 }
 
 impl Connection {
@@ -162,14 +186,16 @@ impl Connection {
         let begun = Arc::new(AtomicBool::new(false));
         let service = service_fn({
             let (begun, router, peer) = (Arc::clone(&begun), self.router.clone(), Peer(self.peer.ip()));
+            let connected = self.connected.clone();
             move |mut request: Request<Incoming>| {
                 begun.store(true, Ordering::Relaxed);
                 request.extensions_mut().insert(peer);
+                request.extensions_mut().insert(connected.clone());
                 router.clone().oneshot(request)
             }
         });
         let builder = builder(self.bounds);
-        let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service));
+        let connection = watcher.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let mut connection = std::pin::pin!(connection);
         // hyper's own deadline for a head starts only when the HTTP version is known, and is the longer one.
         let outcome = match tokio::time::timeout(self.bounds.header_timeout, connection.as_mut()).await {

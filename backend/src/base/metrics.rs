@@ -2,7 +2,7 @@
 //!
 //! For: `/metrics` on the internal listener, in Prometheus' text format. May touch: the process's own figures.
 //! Promises: label values are bounded: routes come from the route table, models from the configuration, outcomes from
-//! the enums of this file; nothing a client sends becomes a label.
+//! the enums of this file, GraphQL's fields from its schema; nothing a client sends becomes a label.
 //! Read next: `api/middleware.rs` and `query/mod.rs`, which count.
 
 use std::time::Duration;
@@ -10,6 +10,8 @@ use std::time::Duration;
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TEXT_FORMAT, TextEncoder,
 };
+
+use super::model_metrics::ModelMetrics;
 
 /// The media type of `/metrics`.
 pub const MEDIA_TYPE: &str = TEXT_FORMAT;
@@ -43,6 +45,36 @@ pub enum AnswerSource {
     Failed,
 }
 
+/// A kind of GraphQL operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// It looks.
+    Query,
+    /// It changes.
+    Mutation,
+    /// It goes on.
+    Subscription,
+}
+
+/// What the process shows of itself, added up over all labels.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Requests answered.
+    pub requests: f64,
+    /// Questions to models, from the cache or not, failed or not.
+    pub queries: f64,
+    /// Logins, whatever came of them.
+    pub logins: f64,
+    /// Client connections that are open.
+    pub connections: f64,
+    /// Processor time used, in seconds.
+    pub cpu_seconds: f64,
+    /// Memory in use, in bytes.
+    pub resident_bytes: f64,
+    /// When the process started, in seconds of the Unix epoch.
+    pub started_at: f64,
+}
+
 /// All of them. Cheap to clone: the handles share their numbers.
 #[derive(Clone)]
 pub struct Metrics {
@@ -52,6 +84,11 @@ pub struct Metrics {
     queries: IntCounterVec,
     logins: IntCounterVec,
     connections: IntGauge,
+    graphql_fields: IntCounterVec,
+    graphql_field_seconds: HistogramVec,
+    graphql_refusals: IntCounterVec,
+    graphql_sockets: IntGauge,
+    models: ModelMetrics,
 }
 
 /// The metrics could not be set up, or not be written.
@@ -89,6 +126,18 @@ impl AnswerSource {
     }
 }
 
+impl Operation {
+    /// The label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Mutation => "mutation",
+            Self::Subscription => "subscription",
+        }
+    }
+}
+
 impl Metrics {
     /// Registers them all.
     ///
@@ -101,8 +150,16 @@ impl Metrics {
         let latency =
             HistogramOpts::new("backend_request_seconds", "Time from the request's head to the answer's head.")
                 .buckets(LATENCY_BUCKETS_SECONDS.to_vec());
+        let field_latency = HistogramOpts::new(
+            "backend_graphql_field_seconds",
+            "Time of a root field, subscriptions until their end.",
+        )
+        .buckets(LATENCY_BUCKETS_SECONDS.to_vec());
+        let registry = Registry::new();
+        let models = ModelMetrics::register(&registry).map_err(MetricsError::Register)?;
         let metrics = Self {
-            registry: Registry::new(),
+            registry,
+            models,
             requests: counter("backend_requests_total", "Requests by route and status class.", &["route", "class"])?,
             request_seconds: HistogramVec::new(latency, &["route"]).map_err(MetricsError::Register)?,
             queries: counter(
@@ -112,6 +169,20 @@ impl Metrics {
             )?,
             logins: counter("backend_logins_total", "Logins by outcome: ok, failed or throttled.", &["outcome"])?,
             connections: IntGauge::new("backend_connections", "Open client connections on all listeners.")
+                .map_err(MetricsError::Register)?,
+            graphql_fields: counter(
+                "backend_graphql_fields_total",
+                "Root fields of GraphQL that were answered, by operation, field and outcome: ok or error.",
+                &["operation", "field", "outcome"],
+            )?,
+            graphql_field_seconds: HistogramVec::new(field_latency, &["operation", "field"])
+                .map_err(MetricsError::Register)?,
+            graphql_refusals: counter(
+                "backend_graphql_refusals_total",
+                "GraphQL requests that were refused before any field was asked, by code.",
+                &["code"],
+            )?,
+            graphql_sockets: IntGauge::new("backend_graphql_sockets", "Open WebSockets of GraphQL.")
                 .map_err(MetricsError::Register)?,
         };
         metrics.register()?;
@@ -125,6 +196,10 @@ impl Metrics {
         register(Box::new(self.queries.clone()))?;
         register(Box::new(self.logins.clone()))?;
         register(Box::new(self.connections.clone()))?;
+        register(Box::new(self.graphql_fields.clone()))?;
+        register(Box::new(self.graphql_field_seconds.clone()))?;
+        register(Box::new(self.graphql_refusals.clone()))?;
+        register(Box::new(self.graphql_sockets.clone()))?;
         #[cfg(target_os = "linux")]
         register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(())
@@ -148,6 +223,12 @@ impl Metrics {
         self.queries.with_label_values(&[model, source.as_str()]).inc();
     }
 
+    /// What is counted about models and streams.
+    #[must_use]
+    pub fn models(&self) -> &ModelMetrics {
+        &self.models
+    }
+
     /// One login ended.
     pub fn login(&self, outcome: LoginOutcome) {
         self.logins.with_label_values(&[outcome.as_str()]).inc();
@@ -158,6 +239,50 @@ impl Metrics {
     pub fn connection(&self) -> ConnectionGuard {
         self.connections.inc();
         ConnectionGuard(self.connections.clone())
+    }
+
+    /// A root field of GraphQL was answered. `field` is a name of the schema.
+    pub fn graphql_field(&self, operation: Operation, field: &str, ok: bool, took: Duration) {
+        let outcome = if ok { "ok" } else { "error" };
+        self.graphql_fields.with_label_values(&[operation.as_str(), field, outcome]).inc();
+        self.graphql_field_seconds.with_label_values(&[operation.as_str(), field]).observe(took.as_secs_f64());
+    }
+
+    /// A GraphQL request was refused as a whole. `code` is a name of the catalogue.
+    pub fn graphql_refusal(&self, code: &str) {
+        self.graphql_refusals.with_label_values(&[code]).inc();
+    }
+
+    /// A WebSocket was opened; it is counted as open until the guard is dropped.
+    #[must_use]
+    pub fn graphql_socket(&self) -> ConnectionGuard {
+        self.graphql_sockets.inc();
+        ConnectionGuard(self.graphql_sockets.clone())
+    }
+
+    /// The most telling numbers of this process.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for family in self.registry.gather() {
+            let total = match family.name() {
+                "backend_requests_total" => &mut totals.requests,
+                "backend_queries_total" => &mut totals.queries,
+                "backend_logins_total" => &mut totals.logins,
+                "backend_connections" => &mut totals.connections,
+                "process_cpu_seconds_total" => &mut totals.cpu_seconds,
+                "process_resident_memory_bytes" => &mut totals.resident_bytes,
+                "process_start_time_seconds" => &mut totals.started_at,
+                _ => continue,
+            };
+            // A metric is one or the other; what it is not is zero.
+            *total = family
+                .get_metric()
+                .iter()
+                .map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value())
+                .sum();
+        }
+        totals
     }
 
     /// All numbers in Prometheus' text format.
@@ -190,18 +315,28 @@ mod tests {
         metrics.request("/health", 200, Duration::from_millis(3));
         metrics.query("capibara6-dev", AnswerSource::Cache);
         metrics.login(LoginOutcome::Throttled);
+        metrics.graphql_field(Operation::Query, "me", true, Duration::from_millis(3));
+        metrics.graphql_refusal("graphql_invalid");
         let open = metrics.connection();
+        let socket = metrics.graphql_socket();
         let text = String::from_utf8(metrics.render().expect("the metrics render")).expect("text");
         for line in [
             "backend_requests_total{class=\"2xx\",route=\"/health\"} 1",
             "backend_queries_total{model=\"capibara6-dev\",source=\"cache\"} 1",
             "backend_logins_total{outcome=\"throttled\"} 1",
             "backend_connections 1",
+            "backend_graphql_fields_total{field=\"me\",operation=\"query\",outcome=\"ok\"} 1",
+            "backend_graphql_refusals_total{code=\"graphql_invalid\"} 1",
+            "backend_graphql_sockets 1",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
-        drop(open);
+        metrics.request("/health", 404, Duration::from_millis(3));
+        let totals = metrics.totals();
+        assert_eq!((totals.requests.round(), totals.connections.round()), (2.0, 1.0), "{totals:?}");
+        drop((open, socket));
         let text = String::from_utf8(metrics.render().expect("the metrics render")).expect("text");
         assert!(text.contains("backend_connections 0"), "{text}");
+        assert!(text.contains("backend_graphql_sockets 0"), "{text}");
     }
 }

@@ -8,5 +8,6 @@ pub mod digest;
 pub mod health;
 pub mod ids;
 pub mod metrics;
+pub mod model_metrics;
 pub mod network;
 pub mod time;

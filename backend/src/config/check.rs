@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::secret::{Secret, SecretRef};
@@ -14,16 +14,22 @@ use common::settings::{At, ByteSize, Decoder, Millis};
 use common::telemetry;
 
 use super::checked::{
-    Auth, Cache, Config, Database, Environment, Hashing, Introspection, Log, LoginLimits, Model, Routing, Server,
+    Auth, Config, Environment, Graphql, GraphqlSocket, Hashing, Introspection, Log, LoginLimits, Routing, Server,
     SigningKeySource,
 };
 use super::raw;
+
+mod database;
+mod query;
 
 /// The longest name of a model or key, in characters.
 const NAME_CHARS_MAX: usize = 64;
 
 /// The shortest secret that guards introspection, in bytes.
 const SECRET_BYTES_MIN: usize = 16;
+
+/// The deepest that fields may ever stand within fields: the parser and the validator walk documents recursively.
+const GRAPHQL_DEPTH_MAX: u32 = 30;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -45,12 +51,17 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     // Each part is checked before any is judged, so that all mistakes are found.
     let log = log(file.log, decoder);
     let server = server(file.server, decoder);
-    let database = database(&file.database, decoder);
+    let database = database::database(file.database, decoder);
     let auth = auth(file.auth, decoder);
     let introspection = introspection(&file.introspection, decoder);
-    let models = models(file.models, decoder);
+    let models = query::models(file.models, decoder);
     let large_from = bounded(&file.routing.large_from, 0, 100, decoder);
-    let cache = cache(&file.cache, decoder);
+    let cache = query::cache(&file.cache, decoder);
+    let streams = query::streams(&file.streams, decoder);
+    let playbooks = query::playbooks(file.playbooks, decoder);
+    let sandbox = file.sandbox.and_then(|sandbox| query::sandbox(sandbox, decoder));
+    let body_bytes_max = server.as_ref().map(|server| server.body_bytes_max);
+    let graphql = graphql(file.graphql, production, body_bytes_max, decoder);
     Some(Config {
         environment: file.environment.value,
         log: log?,
@@ -61,6 +72,10 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
         models: models?,
         routing: Routing { large_from: large_from? },
         cache: cache?,
+        streams: streams?,
+        playbooks: playbooks?,
+        sandbox,
+        graphql: graphql?,
     })
 }
 
@@ -74,8 +89,12 @@ fn log(raw: raw::Log, decoder: &mut Decoder) -> Option<Log> {
 }
 
 fn server(raw: raw::Server, decoder: &mut Decoder) -> Option<Server> {
-    if raw.api.0 == raw.internal.value.0 && raw.api.0.port() != 0 {
+    let shared = |one: SocketAddr, other: SocketAddr| one == other && one.port() != 0;
+    if shared(raw.api.0, raw.internal.value.0) {
         decoder.mistake_at(&raw.internal, "server.api and server.internal must not share one address");
+    }
+    if shared(raw.api.0, raw.graphql.value.0) || shared(raw.internal.value.0, raw.graphql.value.0) {
+        decoder.mistake_at(&raw.graphql, "server.graphql must have an address of its own");
     }
     let header_timeout = lasting(&raw.header_timeout, decoder);
     let keepalive = lasting(&raw.keepalive, decoder);
@@ -84,6 +103,7 @@ fn server(raw: raw::Server, decoder: &mut Decoder) -> Option<Server> {
     let connections_max = bounded(&raw.max_connections, 1, 1_000_000, decoder);
     Some(Server {
         api: raw.api.0,
+        graphql: raw.graphql.value.0,
         internal: raw.internal.value.0,
         drain: raw.drain.duration(),
         header_timeout: header_timeout?,
@@ -93,25 +113,6 @@ fn server(raw: raw::Server, decoder: &mut Decoder) -> Option<Server> {
         connections_max: usize::try_from(connections_max?).ok()?,
         trusted_proxies: raw.trusted_proxies.into_iter().map(|network| network.0).collect(),
     })
-}
-
-fn database(raw: &raw::Database, decoder: &mut Decoder) -> Option<Database> {
-    let path = database_path(&raw.url, decoder);
-    let readers_max = bounded(&raw.readers_max, 1, 256, decoder);
-    let busy_timeout = lasting(&raw.busy_timeout, decoder);
-    Some(Database { path: path?, readers_max: readers_max?, busy_timeout: busy_timeout? })
-}
-
-/// `sqlite:PATH` or `sqlite://PATH`. Options after `?` are refused, because the program sets what it relies on itself.
-fn database_path(url: &At<String>, decoder: &mut Decoder) -> Option<PathBuf> {
-    let path = url.value.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
-    match path {
-        Some(path) if !path.is_empty() && !path.contains('?') && path != ":memory:" => Some(PathBuf::from(path)),
-        _ => {
-            decoder.mistake_at(url, "is not a SQLite file: write sqlite:PATH, without options and not in memory");
-            None
-        }
-    }
 }
 
 fn auth(raw: raw::Auth, decoder: &mut Decoder) -> Option<Auth> {
@@ -164,44 +165,51 @@ fn introspection(raw: &raw::Introspection, decoder: &mut Decoder) -> Option<Intr
     Some(Introspection { secret: Some(secret) })
 }
 
-fn models(raw: Vec<raw::Model>, decoder: &mut Decoder) -> Option<Vec<Model>> {
-    let mut seen = HashSet::new();
-    let checked: Vec<Option<Model>> = raw.into_iter().map(|model| check_model(model, &mut seen, decoder)).collect();
-    checked.into_iter().collect()
-}
-
-fn check_model(raw: raw::Model, seen: &mut HashSet<String>, decoder: &mut Decoder) -> Option<Model> {
-    let id = unique_name(&raw.id, "model", seen, decoder);
-    let key = match &raw.key {
-        Some(reference) => secret(reference, decoder).map(Some),
-        None => Some(None),
-    };
-    let timeout = lasting(&raw.timeout, decoder);
-    let connect_timeout = lasting(&raw.connect_timeout, decoder);
-    let answer_bytes_max = size(&raw.answer_max, decoder);
-    let tokens_max = bounded(&raw.tokens_max, 1, 10_000_000, decoder);
-    let mut completions_url = raw.url.0;
-    let path = format!("{}/chat/completions", completions_url.path().trim_end_matches('/'));
-    completions_url.set_path(&path);
-    let id = id?;
-    Some(Model {
-        upstream_name: raw.model.unwrap_or_else(|| id.clone()),
-        id,
-        size: raw.size,
-        completions_url,
-        key: key?,
-        timeout: timeout?,
-        connect_timeout: connect_timeout?,
-        answer_bytes_max: answer_bytes_max?,
-        tokens_max: tokens_max?,
+fn graphql(
+    raw: raw::Graphql,
+    production: bool,
+    body_bytes_max: Option<usize>,
+    decoder: &mut Decoder,
+) -> Option<Graphql> {
+    // A body that is too large never arrives, whatever it holds.
+    let document_bytes_max = size(&raw.document_max, decoder).zip(body_bytes_max).map(|(own, body)| own.min(body));
+    let depth_max = count(&raw.depth_max, 1, GRAPHQL_DEPTH_MAX, decoder);
+    let complexity_max = count(&raw.complexity_max, 1, 1_000_000, decoder);
+    let aliases_max = count(&raw.aliases_max, 0, 10_000, decoder);
+    let directives_max = count(&raw.directives_max, 0, 10_000, decoder);
+    let batch_max = count(&raw.batch_max, 1, 1_000, decoder);
+    let persisted_max = bounded(&raw.persisted_max, 1, 1_000_000, decoder);
+    let socket = graphql_socket(&raw.socket, decoder);
+    Some(Graphql {
+        introspection: raw.introspection.unwrap_or(!production),
+        ide_path: raw.ide_path,
+        document_bytes_max: document_bytes_max?,
+        depth_max: depth_max?,
+        complexity_max: complexity_max?,
+        aliases_max: aliases_max?,
+        directives_max: directives_max?,
+        batch_max: batch_max?,
+        persisted_max: u64::from(persisted_max?),
+        socket: socket?,
     })
 }
 
-fn cache(raw: &raw::Cache, decoder: &mut Decoder) -> Option<Cache> {
-    let answers_max = bounded(&raw.answers_max, 1, 10_000_000, decoder);
-    let bytes_max = size(&raw.bytes_max, decoder);
-    let ttl = lasting(&raw.ttl, decoder);
-    Some(Cache { answers_max: answers_max?, bytes_max: bytes_max? as u64, ttl: ttl? })
+fn graphql_socket(raw: &raw::GraphqlSocket, decoder: &mut Decoder) -> Option<GraphqlSocket> {
+    let message_bytes_max = size(&raw.message_max, decoder);
+    let operations_max = count(&raw.operations_max, 1, 1_000, decoder);
+    let init_timeout = lasting(&raw.init_timeout, decoder);
+    let ping_period = lasting(&raw.ping, decoder);
+    Some(GraphqlSocket {
+        message_bytes_max: message_bytes_max?,
+        operations_max: operations_max?,
+        init_timeout: init_timeout?,
+        ping_period: ping_period?,
+    })
+}
+
+/// A bounded number of things.
+fn count(at: &At<u32>, min: u32, max: u32, decoder: &mut Decoder) -> Option<usize> {
+    usize::try_from(bounded(at, min, max, decoder)?).ok()
 }
 
 fn bounded<T: PartialOrd + Copy + Display>(at: &At<T>, min: T, max: T, decoder: &mut Decoder) -> Option<T> {

@@ -12,7 +12,10 @@ use common::choice;
 use common::secret::Secret;
 use common::telemetry::LogFormat;
 use ipnet::IpNet;
-use url::Url;
+
+mod query;
+
+pub use query::{Cache, Circuit, Model, ModelSize, Playbooks, Routing, Sandbox, Streams};
 
 choice! {
     /// Where the program runs.
@@ -21,16 +24,6 @@ choice! {
         Development = "development",
         /// For real: they are refused.
         Production = "production",
-    }
-}
-
-choice! {
-    /// What a model is meant for.
-    pub enum ModelSize {
-        /// Simple queries.
-        Small = "small",
-        /// Hard queries.
-        Large = "large",
     }
 }
 
@@ -55,6 +48,14 @@ pub struct Config {
     pub routing: Routing,
     /// Answers that are kept.
     pub cache: Cache,
+    /// Answers that are told piece by piece.
+    pub streams: Streams,
+    /// Texts that are put before questions they fit.
+    pub playbooks: Playbooks,
+    /// A service that runs code; none does, if `None`.
+    pub sandbox: Option<Sandbox>,
+    /// GraphQL.
+    pub graphql: Graphql,
 }
 
 /// The program's own log.
@@ -71,6 +72,8 @@ pub struct Log {
 pub struct Server {
     /// Where the API listens.
     pub api: SocketAddr,
+    /// Where GraphQL listens.
+    pub graphql: SocketAddr,
     /// Where introspection, metrics and health listen.
     pub internal: SocketAddr,
     /// How long requests in flight may take to finish.
@@ -91,13 +94,35 @@ pub struct Server {
 
 /// Where things are kept.
 #[derive(Clone, Debug)]
-pub struct Database {
-    /// The `SQLite` file.
+pub enum Database {
+    /// In a file.
+    Sqlite(SqliteDatabase),
+    /// On a server.
+    Postgres(PostgresDatabase),
+}
+
+/// A `SQLite` file.
+#[derive(Clone, Debug)]
+pub struct SqliteDatabase {
+    /// The file.
     pub path: PathBuf,
     /// Connections that read.
     pub readers_max: u32,
     /// How long to wait while another process writes.
     pub busy_timeout: Duration,
+}
+
+/// A Postgres server.
+#[derive(Clone, Debug)]
+pub struct PostgresDatabase {
+    /// Its address, password included.
+    pub url: Secret,
+    /// Connections of this process.
+    pub connections_max: u32,
+    /// How long to wait for a connection.
+    pub acquire_timeout: Duration,
+    /// How long a statement may take.
+    pub statement_timeout: Duration,
 }
 
 /// Tokens, passwords and logins.
@@ -153,43 +178,40 @@ pub struct Introspection {
     pub secret: Option<Secret>,
 }
 
-/// A model server.
+/// GraphQL: its bounds, and what it tells of itself.
 #[derive(Clone, Debug)]
-pub struct Model {
-    /// The name clients use and see.
-    pub id: String,
-    /// What it is meant for.
-    pub size: ModelSize,
-    /// Where `chat/completions` is.
-    pub completions_url: Url,
-    /// The bearer key the server asks for.
-    pub key: Option<Secret>,
-    /// The name sent to the server.
-    pub upstream_name: String,
-    /// How long the whole answer may take.
-    pub timeout: Duration,
-    /// How long the connection may take.
-    pub connect_timeout: Duration,
-    /// The largest answer, in bytes.
-    pub answer_bytes_max: usize,
-    /// The most tokens a client may ask for.
-    pub tokens_max: u32,
+pub struct Graphql {
+    /// Whether the schema tells about itself, and `GraphiQL` is served.
+    pub introspection: bool,
+    /// The folder with `GraphiQL`'s files.
+    pub ide_path: PathBuf,
+    /// The largest document, in bytes.
+    pub document_bytes_max: usize,
+    /// Fields within fields.
+    pub depth_max: usize,
+    /// What a document may cost.
+    pub complexity_max: usize,
+    /// Aliases in a document.
+    pub aliases_max: usize,
+    /// Directives in a document.
+    pub directives_max: usize,
+    /// Requests in one body.
+    pub batch_max: usize,
+    /// Documents that are kept by their hash.
+    pub persisted_max: u64,
+    /// Bounds on each WebSocket.
+    pub socket: GraphqlSocket,
 }
 
-/// Which model answers.
+/// Bounds on each WebSocket.
 #[derive(Clone, Copy, Debug)]
-pub struct Routing {
-    /// The complexity, from 0 to 100, from which on the large model answers.
-    pub large_from: u8,
-}
-
-/// Answers that are kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Cache {
-    /// The most answers.
-    pub answers_max: u32,
-    /// The most bytes of all of them.
-    pub bytes_max: u64,
-    /// How long.
-    pub ttl: Duration,
+pub struct GraphqlSocket {
+    /// The largest message of a client, in bytes.
+    pub message_bytes_max: usize,
+    /// Operations at the same time.
+    pub operations_max: usize,
+    /// How long a client may take to say who it is.
+    pub init_timeout: Duration,
+    /// How often a silent client is asked whether it is still there.
+    pub ping_period: Duration,
 }

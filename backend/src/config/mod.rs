@@ -15,8 +15,9 @@ use std::path::Path;
 use common::settings::{self, Decode as _, Report};
 
 pub use checked::{
-    Auth, Cache, Config, Database, Environment, Hashing, Introspection, Log, LoginLimits, Model, ModelSize, Routing,
-    Server, SigningKeySource,
+    Auth, Cache, Circuit, Config, Database, Environment, Graphql, GraphqlSocket, Hashing, Introspection, Log,
+    LoginLimits, Model, ModelSize, Playbooks, PostgresDatabase, Routing, Sandbox, Server, SigningKeySource,
+    SqliteDatabase, Streams,
 };
 
 /// Only variables whose names start so may be referred to in the file.
@@ -30,7 +31,11 @@ pub fn load(path: &Path) -> Result<Config, Report> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| Report::unreadable(&name, &error))?;
     let variables = settings::environment(|variable| variable.starts_with(VARIABLE_PREFIX));
-    settings::load(&name, &text, variables, check::check)
+    let mut config = settings::load(&name, &text, variables, check::check)?;
+    // Playbooks lie beside the file that names them, wherever the program was started.
+    let beside = path.parent().unwrap_or(Path::new(""));
+    config.playbooks.path = config.playbooks.path.map(|folder| beside.join(folder));
+    Ok(config)
 }
 
 /// Every key of the file with its meaning and default, as Markdown.

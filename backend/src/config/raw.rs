@@ -3,12 +3,18 @@
 //! For: the parser, the manual and the schema, from one definition a key. May touch: `values.rs`.
 //! Promises: nothing in here leaves `config/`. Read next: `check.rs`, which makes `checked.rs` of it.
 
+use std::path::PathBuf;
+
 use common::secret::SecretRef;
 use common::section;
 use common::settings::{At, ByteSize, Millis};
 
-use super::checked::{Environment, ModelSize};
-use super::values::{BindAddress, Network, WebAddress};
+use super::checked::Environment;
+use super::values::{BindAddress, Network};
+
+mod query;
+
+pub(super) use query::{Cache, Circuit, Model, Playbooks, Routing, Sandbox, Streams};
 
 common::choice! {
     /// How log lines look.
@@ -45,6 +51,14 @@ section! {
         pub(super) routing: Routing = "{}",
         /// Answers that are kept, for the same caller asking the same again.
         pub(super) cache: Cache = "{}",
+        /// Answers that are told piece by piece.
+        pub(super) streams: Streams = "{}",
+        /// Playbooks: texts of the operator's own, one of which is put before a question that it fits.
+        pub(super) playbooks: Playbooks = "{}",
+        /// A service that runs code of answers, for requests that say so. Absent, none does.
+        pub(super) sandbox: Option<Sandbox> = "null",
+        /// GraphQL: its bounds, and what it tells of itself.
+        pub(super) graphql: Graphql = "{}",
     }
 }
 
@@ -63,6 +77,8 @@ section! {
     pub(super) struct Server {
         /// Where the API listens.
         pub(super) api: BindAddress = "127.0.0.1:8000",
+        /// Where GraphQL listens.
+        pub(super) graphql: At<BindAddress> = "127.0.0.1:8001",
         /// Where introspection, metrics and health listen. Keep it off public networks.
         pub(super) internal: At<BindAddress> = "127.0.0.1:8002",
         /// How long requests in flight may take to finish after SIGTERM.
@@ -86,12 +102,22 @@ section! {
 section! {
     /// Where users, keys and tokens are kept.
     pub(super) struct Database {
-        /// The SQLite file, as `sqlite:PATH`. Several processes on one machine may share it.
-        pub(super) url: At<String> = "sqlite:.run/capibara6.db",
-        /// Connections that read; one more writes.
+        /// The SQLite file; `.run/capibara6.db` where `url` is not there either. Several processes on one machine may
+        /// share it.
+        pub(super) path: Option<At<PathBuf>> = "null",
+        /// Instead of a file, a Postgres server: where to find its address, `postgres://user:password@host/database`,
+        /// with `?sslmode=verify-full` and `sslrootcert=PATH` for TLS that can be relied on.
+        pub(super) url: Option<At<SecretRef>> = "null",
+        /// SQLite: connections that read; one more writes.
         pub(super) readers_max: At<u32> = "8",
-        /// How long to wait while another process writes.
+        /// SQLite: how long to wait while another process writes.
         pub(super) busy_timeout: At<Millis> = "5s",
+        /// Postgres: connections of one process.
+        pub(super) connections_max: At<u32> = "16",
+        /// Postgres: how long to wait for a connection, or for a server that is away.
+        pub(super) acquire_timeout: At<Millis> = "3s",
+        /// Postgres: how long a statement may take, waits for other processes included.
+        pub(super) statement_timeout: At<Millis> = "5s",
     }
 }
 
@@ -154,45 +180,42 @@ section! {
 }
 
 section! {
-    /// A model server that speaks the OpenAI-compatible HTTP API.
-    pub(super) struct Model {
-        /// The name clients use and see.
-        pub(super) id: At<String> => "name the model, such as capibara6-20b",
-        /// Whether it is meant for simple or for hard queries.
-        pub(super) size: ModelSize => "write small or large",
-        /// The server's base address; `/chat/completions` is appended.
-        pub(super) url: WebAddress => "write the base address, such as http://127.0.0.1:9000/v1",
-        /// The bearer key the server asks for.
-        pub(super) key: Option<At<SecretRef>> = "null",
-        /// The name sent to the server, where it differs from `id`.
-        pub(super) model: Option<String> = "null",
-        /// How long the whole answer may take.
-        pub(super) timeout: At<Millis> = "60s",
-        /// How long the connection may take.
-        pub(super) connect_timeout: At<Millis> = "2s",
-        /// The largest answer of the server.
-        pub(super) answer_max: At<ByteSize> = "1MiB",
-        /// The most tokens a client may ask for, and the number sent when it names none.
-        pub(super) tokens_max: At<u32> = "4096",
+    /// GraphQL: its bounds, and what it tells of itself. A document beyond a bound is refused before anything is asked.
+    pub(super) struct Graphql {
+        /// Whether the schema tells about itself, and GraphiQL is served: in development it does, in production it
+        /// does not, unless this says so.
+        pub(super) introspection: Option<bool> = "null",
+        /// The folder with GraphiQL's files, as `make web` fills it.
+        pub(super) ide_path: PathBuf = "backend/web/dist",
+        /// The largest document, within `server.body_max`.
+        pub(super) document_max: At<ByteSize> = "32KiB",
+        /// Fields within fields. GraphiQL's question about the schema needs 15.
+        pub(super) depth_max: At<u32> = "15",
+        /// What a document may cost: a field costs 1, a list as much as its longest page, a query to a model 100.
+        pub(super) complexity_max: At<u32> = "1000",
+        /// Aliases, counted where a fragment is used.
+        pub(super) aliases_max: At<u32> = "30",
+        /// Directives, counted in the same way.
+        pub(super) directives_max: At<u32> = "20",
+        /// Requests in one body; 1 allows no batches.
+        pub(super) batch_max: At<u32> = "10",
+        /// Documents that are kept so that clients may send their hash only.
+        pub(super) persisted_max: At<u32> = "1000",
+        /// Bounds on each WebSocket.
+        pub(super) socket: GraphqlSocket = "{}",
     }
 }
 
 section! {
-    /// Which model answers when the client names none.
-    pub(super) struct Routing {
-        /// Queries whose complexity, from 0 to 100, is at least this go to the large model.
-        pub(super) large_from: At<u8> = "50",
-    }
-}
-
-section! {
-    /// Answers that are kept.
-    pub(super) struct Cache {
-        /// The most answers.
-        pub(super) answers_max: At<u32> = "10000",
-        /// The most bytes of all answers together.
-        pub(super) bytes_max: At<ByteSize> = "64MiB",
-        /// How long an answer is kept.
-        pub(super) ttl: At<Millis> = "10m",
+    /// Bounds on each WebSocket.
+    pub(super) struct GraphqlSocket {
+        /// The largest message of a client.
+        pub(super) message_max: At<ByteSize> = "64KiB",
+        /// Operations that run at the same time on one connection.
+        pub(super) operations_max: At<u32> = "10",
+        /// How long a client may take to say who it is.
+        pub(super) init_timeout: At<Millis> = "10s",
+        /// How often a silent client is asked whether it is still there; after two questions in vain it is not.
+        pub(super) ping: At<Millis> = "15s",
     }
 }

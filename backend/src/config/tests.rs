@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::settings;
 
-use super::{Config, Environment, ModelSize, manual};
+use super::{Config, Database, Environment, ModelSize, manual};
 
 fn read(text: &str) -> Result<Config, String> {
     settings::load("backend.yaml", text, HashMap::new(), super::check::check).map_err(|report| report.to_string())
@@ -17,9 +17,12 @@ fn one_line_is_a_whole_configuration() {
     let config = read("version: 1\n").expect("defaults suffice in development");
     assert_eq!(config.environment, Environment::Development);
     assert_eq!(config.server.api.to_string(), "127.0.0.1:8000");
-    assert_eq!(config.database.path, Path::new(".run/capibara6.db"));
+    let Database::Sqlite(database) = &config.database else { panic!("a file, not {:?}", config.database) };
+    assert_eq!(database.path, Path::new(".run/capibara6.db"));
     assert_eq!(config.auth.access_token_ttl, Duration::from_mins(30));
     assert!(config.models.is_empty() && config.introspection.secret.is_none());
+    assert_eq!(config.server.graphql.to_string(), "127.0.0.1:8001");
+    assert!(config.graphql.introspection, "a schema tells about itself in development");
 }
 
 #[test]
@@ -34,6 +37,65 @@ fn a_model_gets_its_address_and_name() {
     assert_eq!((small.upstream_name.as_str(), small.size), ("capibara6-20b", ModelSize::Small));
     assert_eq!(large.completions_url.as_str(), "https://models.example/openai/chat/completions");
     assert_eq!((large.upstream_name.as_str(), large.timeout.as_secs()), ("org/big-120b", 90));
+    assert_eq!((small.attempts_max, small.circuit.failures_max, small.fallbacks.len()), (2, 5, 0));
+    assert_eq!((config.streams.open_max, config.streams.heartbeat), (256, Duration::from_secs(10)));
+    assert!(config.sandbox.is_none() && config.playbooks.path.is_none() && !config.cache.public);
+}
+
+#[test]
+fn a_sandbox_gets_its_address() {
+    let config = read("version: 1\nsandbox: { url: \"http://127.0.0.1:9100/box/\", timeout: 5s }\n").expect("sound");
+    let sandbox = config.sandbox.expect("it is there");
+    assert_eq!(sandbox.execute_url.as_str(), "http://127.0.0.1:9100/box/execute");
+    assert_eq!((sandbox.timeout, sandbox.output_bytes_max), (Duration::from_secs(5), 64 * 1024));
+}
+
+#[test]
+fn playbooks_lie_beside_the_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("backend.yaml");
+    for (written, expected) in [("books", folder.path().join("books")), ("/srv/books", "/srv/books".into())] {
+        std::fs::write(&file, format!("version: 1\nplaybooks: {{ path: {written} }}\n")).expect("a file in it");
+        assert_eq!(super::load(&file).expect("sound").playbooks.path, Some(expected));
+    }
+}
+
+#[test]
+fn rules_of_models_and_what_surrounds_them_are_kept() {
+    let model = |members: &str| format!("models: [{{ id: m, size: small, url: \"http://h/v1\", {members} }}]");
+    let two = "models: [{ id: m, size: small, url: \"http://h/v1\", fallbacks: [k, k] }, \
+               { id: k, size: large, url: \"http://h/v1\" }]";
+    let cases = [
+        (model("fallbacks: [m]"), "models[0].fallbacks[0]: is the model itself"),
+        (model("fallbacks: [x]"), "models[0].fallbacks[0]: no model is called \"x\""),
+        (two.to_owned(), "models[0].fallbacks[1]: \"k\" stands here twice"),
+        (
+            "models: [{ id: auto, size: small, url: \"http://h/v1\" }]".to_owned(),
+            "models[0].id: \"auto\" is what clients say when the router shall choose",
+        ),
+        (model("attempts_max: 0"), "models[0].attempts_max: 0 is out of range: 1 to 5"),
+        (model("attempts_max: 6"), "models[0].attempts_max: 6 is out of range: 1 to 5"),
+        (model("retry_wait_max: 10ms"), "models[0].retry_wait_max: 10ms is shorter than 1s"),
+        (model("first_token_timeout: 0s"), "models[0].first_token_timeout: 0ns is shorter than 1s"),
+        (model("token_timeout: 1ms"), "models[0].token_timeout: 1ms is shorter than 1s"),
+        (model("circuit: { failures_max: 0 }"), "models[0].circuit.failures_max: 0 is out of range"),
+        (model("circuit: { open_for: 5ms }"), "models[0].circuit.open_for: 5ms is shorter than 1s"),
+        ("streams: { open_max: 0 }".to_owned(), "streams.open_max: 0 is out of range: 1 to 1000000"),
+        ("streams: { heartbeat: 5ms }".to_owned(), "streams.heartbeat: 5ms is shorter than 1s"),
+        ("playbooks: { score_min: 0 }".to_owned(), "playbooks.score_min: 0 is out of range: 1 to 1000"),
+        ("sandbox: {}".to_owned(), "sandbox.url: is missing"),
+        (
+            "sandbox: { url: \"http://h\", key: \"env:CAPIBARA6_NOT_SET\" }".to_owned(),
+            "sandbox.key: environment variable CAPIBARA6_NOT_SET is not set",
+        ),
+        ("sandbox: { url: \"http://h\", timeout: 5ms }".to_owned(), "sandbox.timeout: 5ms is shorter than 1s"),
+        ("sandbox: { url: \"http://h\", output_max: 1B }".to_owned(), "sandbox.output_max: 1 bytes is out of range"),
+        ("cache: { public: perhaps }".to_owned(), "cache.public: expected true or false"),
+    ];
+    for (lines, part) in cases {
+        let report = read(&format!("version: 1\n{lines}\n")).expect_err(&lines);
+        assert!(report.contains(part), "{lines}: {part} is not in\n{report}");
+    }
 }
 
 #[test]
@@ -73,7 +135,7 @@ fn checks_after_decoding_carry_their_places() {
     for part in [
         "backend.yaml:1:10: version: 2 is not known; write 1",
         "backend.yaml:2:28: server.max_connections: 0 is out of range: 1 to 1000000",
-        "backend.yaml:3:18: database.url: is not a SQLite file",
+        "backend.yaml:3:18: database.url: a secret is written as env:NAME or file:PATH, never in the open",
         "log.filter: log filter \"no/such=filter\" is not valid",
         "auth.access_token_ttl: 5ms is shorter than 1s",
         "auth.hashing.concurrent_max: 100 is out of range: 1 to 64",
@@ -82,6 +144,93 @@ fn checks_after_decoding_carry_their_places() {
     ] {
         assert!(report.contains(part), "{part} is not in\n{report}");
     }
+}
+
+#[test]
+fn a_server_is_named_by_a_secret_that_does_not_print() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("url");
+    let at = |url: &str| {
+        std::fs::write(&file, url).expect("a file in it");
+        read(&format!("version: 1\ndatabase: {{ url: \"file:{}\", connections_max: 4 }}\n", file.display()))
+    };
+    for url in ["postgres://app:hunter2@db.example:5432/app?sslmode=verify-full", "postgresql://app@%2Frun%2Fpg/app"]
+    {
+        let config = at(url).expect(url);
+        let Database::Postgres(database) = &config.database else { panic!("a server, not {:?}", config.database) };
+        assert_eq!((database.url.expose(), database.connections_max), (url, 4));
+        assert_eq!((database.acquire_timeout.as_secs(), database.statement_timeout.as_secs()), (3, 5));
+        assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    }
+    let form = "database.url: holds no address of the form postgres://user:password@host/database";
+    let cases = [
+        ("hunter2", form),
+        ("mysql://app:hunter2@db/app", form),
+        ("sqlite:hunter2.db", form),
+        ("postgres://db/hunter2", form),
+        ("postgres://app:hunter2@db", form),
+        ("postgres://app:hunter2@/app", form),
+        (
+            "postgres://app@db/app?password=hunter2",
+            "database.url: holds an address with a setting other than sslmode",
+        ),
+        ("postgres://app@db/app?sslmode=hunter2", "database.url: holds an address whose sslmode is not disable"),
+    ];
+    for (url, part) in cases {
+        let report = at(url).expect_err(url);
+        assert!(report.contains(part), "{url}: {part} is not in\n{report}");
+        assert!(!report.contains("hunter2"), "{url}: a secret is told:\n{report}");
+    }
+}
+
+#[test]
+fn rules_of_databases_are_kept() {
+    let no_file = "database.path: is not the path of a file";
+    let cases = [
+        ("path: \"sqlite:x.db\"", no_file),
+        ("path: \":memory:\"", no_file),
+        ("path: \"x.db?mode=ro\"", no_file),
+        ("path: \"postgres://db/app\"", no_file),
+        ("path: x.db, url: \"env:CAPIBARA6_NOT_SET\"", "database.path: stands beside database.url"),
+        ("url: \"env:CAPIBARA6_NOT_SET\"", "database.url: environment variable CAPIBARA6_NOT_SET is not set"),
+        ("readers_max: 0", "database.readers_max: 0 is out of range: 1 to 256"),
+        ("busy_timeout: 5ms", "database.busy_timeout: 5ms is shorter than 1s"),
+        ("connections_max: 0", "database.connections_max: 0 is out of range: 1 to 1000"),
+        ("acquire_timeout: 5ms", "database.acquire_timeout: 5ms is shorter than 1s"),
+        ("acquire_timeout: 11m", "database.acquire_timeout: 660s is longer than 10m"),
+        ("statement_timeout: 5ms", "database.statement_timeout: 5ms is shorter than 1s"),
+        ("statement_timeout: 1h", "database.statement_timeout: 3600s is longer than 10m"),
+    ];
+    for (members, part) in cases {
+        let report = read(&format!("version: 1\ndatabase: {{ {members} }}\n")).expect_err(members);
+        assert!(report.contains(part), "{members}: {part} is not in\n{report}");
+    }
+}
+
+#[test]
+fn rules_of_graphql_are_kept() {
+    let cases = [
+        ("server: { api: \"127.0.0.1:8001\" }", "server.graphql: server.graphql must have an address of its own"),
+        (
+            "server: { internal: \"127.0.0.1:8001\" }",
+            "server.graphql: server.graphql must have an address of its own",
+        ),
+        ("graphql: { depth_max: 31 }", "graphql.depth_max: 31 is out of range: 1 to 30"),
+        ("graphql: { batch_max: 0 }", "graphql.batch_max: 0 is out of range: 1 to 1000"),
+        ("graphql: { socket: { ping: 10ms } }", "graphql.socket.ping: 10ms is shorter than 1s"),
+        ("graphql: { socket: { operations_max: 0 } }", "graphql.socket.operations_max: 0 is out of range: 1 to 1000"),
+    ];
+    for (lines, part) in cases {
+        let report = read(&format!("version: 1\n{lines}\n")).expect_err(lines);
+        assert!(report.contains(part), "{lines}: {part} is not in\n{report}");
+    }
+}
+
+#[test]
+fn the_schema_is_told_where_the_file_says_so() {
+    let told = |lines: &str| read(&format!("version: 1\n{lines}\n")).expect(lines).graphql.introspection;
+    assert!(!told("graphql: { introspection: false }"));
+    assert!(told("graphql: { introspection: true }"));
 }
 
 #[test]
@@ -98,7 +247,21 @@ fn the_shipped_file_loads_and_names_every_section() {
     let text = std::fs::read_to_string(&path).expect("conf/backend.yaml is there");
     let config = read(&text).expect("the shipped file is sound");
     assert_eq!(config.environment, Environment::Development);
-    for section in ["log:", "server:", "database:", "auth:", "introspection:", "models:", "routing:", "cache:"] {
+    let sections = [
+        "log:",
+        "server:",
+        "database:",
+        "auth:",
+        "introspection:",
+        "models:",
+        "routing:",
+        "cache:",
+        "streams:",
+        "playbooks:",
+        "sandbox:",
+        "graphql:",
+    ];
+    for section in sections {
         assert!(
             text.lines().any(|line| line.starts_with(section)),
             "{section} is not explained in conf/backend.yaml"

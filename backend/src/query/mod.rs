@@ -1,161 +1,304 @@
 //! Query: a question goes in, an answer comes out, and it says how it came about.
 //!
-//! For: choosing a model, asking it, keeping its answer for a while. May touch: `config`, `base`, model servers.
-//! It knows nothing of HTTP's server side nor of users beyond the word that tells them apart.
-//! Promises: an answer names the model that gave it and why that one was chosen; a kept answer is given only to the one
-//! who asked, for the same text and parameters; questions, answers and waits are bounded.
-//! Read next: `Queries::ask` below, the whole work in one function; then `complexity.rs` and `router.rs`.
+//! For: choosing a model, asking it, keeping its answer for a while. May touch: `config`, `base`, model servers, the
+//! sandbox, the folder of playbooks. It knows nothing of HTTP's server side nor of users beyond the word that tells them
+//! apart. Promises: an answer names the model that gave it and why it was that one; a kept answer is given only to the one
+//! who asked, for the same text and parameters, unless it was asked for as public; questions, answers, streams and waits
+//! are bounded.
+//! Read next: `Queries::ask` below, the whole work in one function; then `router.rs`, `failover.rs` and `stream.rs`.
 
+mod answer;
 mod cache;
+mod circuit;
 mod complexity;
 mod error;
+mod failover;
 mod models;
+mod playbooks;
 mod providers;
+mod question;
 mod router;
+mod sandbox;
+mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::clock::Clock;
+use tokio::sync::Semaphore;
 
 use crate::base::ids;
 use crate::base::metrics::{AnswerSource, Metrics};
-use crate::config;
+use crate::config::{self, Config};
 
-use cache::AnswerCache;
+use cache::{AnswerCache, Audience, Kept, Key};
+use failover::{Chain, Failure, Wish};
 use models::ModelHandle;
-use providers::Prompt;
+use playbooks::Playbooks;
+use providers::{Mode, Piece, Prompt};
+use sandbox::Sandbox;
+use stream::Live;
 
-pub use error::QueryError;
+pub use answer::{Ace, Answer, CacheStats, Executed, FinishReason, Usage};
+pub use error::{BuildError, QueryError};
 pub use models::{ModelInfo, ModelStatus};
-pub use providers::{BuildError, EMBEDDED_MODEL_ID, ProviderError};
+pub use playbooks::{PLAYBOOK_BYTES_MAX, PLAYBOOKS_MAX, PlaybookErrors};
+pub use providers::{EMBEDDED_MODEL_ID, ProviderError};
+pub use question::{HISTORY_CHARS_MAX, HISTORY_MESSAGES_MAX, Message, QUESTION_CHARS_MAX, Question, Role};
 pub use router::Routed;
+pub use stream::{AnswerStream, Done, StreamEvent};
 
-/// The longest question, in characters.
-pub const QUESTION_CHARS_MAX: usize = 32_768;
-/// The highest temperature that the OpenAI-compatible API knows.
-const TEMPERATURE_MAX: f64 = 2.0;
-
-/// What is asked.
-#[derive(Clone, Debug)]
-pub struct Question {
-    /// The text.
-    pub text: String,
-    /// Which model shall answer; the router chooses, if `None`.
-    pub model: Option<String>,
-    /// The most tokens of the answer; the model's own most, if `None`.
-    pub tokens_max: Option<u32>,
-    /// How freely the model may choose its words, from 0 to 2; the model's own default, if `None`.
-    pub temperature: Option<f64>,
+/// What of the configuration questions are answered by.
+#[derive(Clone, Copy)]
+pub struct Settings<'c> {
+    /// The model servers; without any the embedded model answers.
+    pub models: &'c [config::Model],
+    /// Which model answers.
+    pub routing: config::Routing,
+    /// Answers that are kept.
+    pub cache: config::Cache,
+    /// Answers that are told piece by piece.
+    pub streams: config::Streams,
+    /// Texts that are put before questions.
+    pub playbooks: &'c config::Playbooks,
+    /// A service that runs code.
+    pub sandbox: Option<&'c config::Sandbox>,
 }
 
-/// How many tokens a question and its answer took, as the model counts them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// Of the question.
-    pub prompt_tokens: u64,
-    /// Of the answer.
-    pub completion_tokens: u64,
-}
-
-/// What is answered.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// This answer's own id.
-    pub id: String,
-    /// The text.
-    pub text: String,
-    /// How the model was chosen.
-    pub routed: Routed,
-    /// Whether the text was kept from an earlier time.
-    pub cached: bool,
-    /// As the model counted when it answered.
-    pub usage: Usage,
-    /// From the question to the answer.
-    pub took: Duration,
-}
-
-/// Everything that answers questions.
+/// Everything that answers questions. Cheap to clone: the clones share it.
+#[derive(Clone)]
 pub struct Queries {
-    models: Vec<ModelHandle>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    models: Vec<Arc<ModelHandle>>,
     routing: config::Routing,
     cache: AnswerCache,
+    is_public_allowed: bool,
+    playbooks: Playbooks,
+    sandbox: Option<Sandbox>,
+    streams: Arc<Semaphore>,
+    stream_settings: config::Streams,
     metrics: Metrics,
+    clock: Arc<dyn Clock>,
+}
+
+/// A question that can be asked, and everything that was decided about it.
+struct Plan {
+    id: String,
+    asked_at: u64,
+    started: Instant,
+    chain: Chain,
+    routed: Routed,
+    messages: Vec<Message>,
+    tokens_max: Option<u32>,
+    temperature: Option<f64>,
+    ace: Option<Ace>,
+    execute: bool,
+    key: Key,
+}
+
+impl<'c> From<&'c Config> for Settings<'c> {
+    fn from(config: &'c Config) -> Self {
+        Self {
+            models: &config.models,
+            routing: config.routing,
+            cache: config.cache,
+            streams: config.streams,
+            playbooks: &config.playbooks,
+            sandbox: config.sandbox.as_ref(),
+        }
+    }
 }
 
 impl Queries {
     /// Without any model server the embedded model answers; the configuration allows that in development only.
+    /// Playbooks are read here, and not again.
     ///
     /// # Errors
-    /// When the client of a model server cannot be built.
-    pub fn new(
-        models: &[config::Model],
-        routing: config::Routing,
-        cache: config::Cache,
-        metrics: Metrics,
-        clock: &Arc<dyn Clock>,
-    ) -> Result<Self, BuildError> {
-        Ok(Self { models: models::build(models, clock)?, routing, cache: AnswerCache::new(cache), metrics })
+    /// When the client of a model server or of the sandbox cannot be built, or a playbook is wrong.
+    pub fn new(settings: Settings<'_>, metrics: Metrics, clock: &Arc<dyn Clock>) -> Result<Self, BuildError> {
+        let inner = Inner {
+            models: models::build(settings.models, clock, &metrics)?,
+            routing: settings.routing,
+            cache: AnswerCache::new(settings.cache),
+            is_public_allowed: settings.cache.public,
+            playbooks: Playbooks::load(settings.playbooks)?,
+            sandbox: settings.sandbox.map(Sandbox::new).transpose()?,
+            streams: Arc::new(Semaphore::new(settings.streams.open_max)),
+            stream_settings: settings.streams,
+            metrics,
+            clock: Arc::clone(clock),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Answers a question of `subject`.
     ///
     /// # Errors
-    /// `QueryError::Input` for a question that cannot be asked, `QueryError::Model` when the model fails.
+    /// `QueryError::Input` for a question that cannot be asked, `QueryError::Model` when the model fails, and those that
+    /// are asked instead do so too.
     pub async fn ask(&self, subject: &str, question: &Question) -> Result<Answer, QueryError> {
-        let started = Instant::now();
-        check(question)?;
-        let (model, routed) = router::choose(&self.models, self.routing, question)?;
-        let prompt = Prompt {
-            text: &question.text,
-            tokens_max: model.tokens_max(question.tokens_max)?,
-            temperature: question.temperature,
-        };
+        let inner = &*self.inner;
+        let plan = inner.plan(subject, question)?;
         let asked = AtomicBool::new(false);
-        let kept = self
+        let outcome = inner
             .cache
-            .get_or_ask(cache::key(subject, model.id(), &prompt), async {
+            .get_or_ask(plan.key, async {
                 asked.store(true, Ordering::Relaxed);
-                model.ask(&prompt).await
+                inner.ask_models(&plan).await
             })
             .await;
         let cached = !asked.load(Ordering::Relaxed);
-        let source = match (&kept, cached) {
-            (Err(_), _) => AnswerSource::Failed,
-            (Ok(_), true) => AnswerSource::Cache,
-            (Ok(_), false) => AnswerSource::Model,
-        };
-        self.metrics.query(model.id(), source);
-        let kept = kept.map_err(|cause| QueryError::Model { model: model.id().to_owned(), cause })?;
+        inner.count(&plan, outcome.as_deref().ok(), cached);
+        let kept = outcome.map_err(|failure| QueryError::from(Failure::clone(&failure)))?;
+        let e2b = inner.execute(&plan, &kept.text).await;
         Ok(Answer {
-            id: ids::new_id(),
+            routed: plan.routed_to(&kept.model, kept.detour.as_deref()),
+            id: plan.id,
+            asked_at: plan.asked_at,
             text: kept.text.clone(),
-            routed,
             cached,
             usage: kept.usage,
-            took: started.elapsed(),
+            finish: kept.finish,
+            ace: plan.ace,
+            e2b,
+            took: plan.started.elapsed(),
         })
+    }
+
+    /// Answers a question of `subject` piece by piece. Models are asked when the stream is read; a kept answer is told at
+    /// once.
+    ///
+    /// # Errors
+    /// `QueryError::Input` for a question that cannot be asked, `QueryError::Overloaded` when as many streams are open as
+    /// may be. What goes wrong with the models is told by the stream.
+    pub async fn stream(&self, subject: &str, question: &Question) -> Result<AnswerStream, QueryError> {
+        let plan = self.inner.plan(subject, question)?;
+        let place = Arc::clone(&self.inner.streams)
+            .try_acquire_owned()
+            .map_err(|_| QueryError::Overloaded { open_max: self.inner.stream_settings.open_max })?;
+        let kept = self.inner.cache.get(&plan.key).await;
+        self.inner.cache.count(kept.is_some());
+        if let Some(kept) = &kept {
+            self.inner.metrics.query(&kept.model, AnswerSource::Cache);
+        }
+        Ok(Live::new(Arc::clone(&self.inner), plan, kept, place).into_stream())
+    }
+
+    /// How often a stream that has nothing to tell should show that it lives.
+    #[must_use]
+    pub fn heartbeat(&self) -> Duration {
+        self.inner.stream_settings.heartbeat
     }
 
     /// The models, in the order of the configuration.
     #[must_use]
     pub fn models(&self) -> Vec<ModelInfo> {
-        self.models.iter().map(ModelHandle::info).collect()
+        self.inner.models.iter().map(|model| model.info()).collect()
+    }
+
+    /// Drops all kept answers, and says how many there were.
+    pub async fn clear_cache(&self) -> u64 {
+        self.inner.cache.clear().await
+    }
+
+    /// How the answer cache fares.
+    pub async fn cache_stats(&self) -> CacheStats {
+        self.inner.cache.stats().await
     }
 }
 
-fn check(question: &Question) -> Result<(), QueryError> {
-    let wrong = |field, why: String| Err(QueryError::Input { field, why });
-    // Four bytes a character at most: what is far too long is refused without being counted.
-    let fits = question.text.len() <= 4 * QUESTION_CHARS_MAX && question.text.chars().count() <= QUESTION_CHARS_MAX;
-    if question.text.trim().is_empty() || !fits {
-        return wrong("query", format!("must have 1 to {QUESTION_CHARS_MAX} characters"));
+impl Inner {
+    /// Decides everything about a question that does not need a model.
+    fn plan(&self, subject: &str, question: &Question) -> Result<Plan, QueryError> {
+        question.check()?;
+        let (model, routed) = router::choose(&self.models, self.routing, question)?;
+        let tokens_max = model.tokens_max(question.tokens_max)?;
+        let is_complex = routed.complexity >= self.routing.large_from;
+        let (playbook, ace) = self.playbooks.fit(&question.text, is_complex).unzip();
+        let asked = Message { role: Role::User, text: question.text.clone() };
+        let messages: Vec<Message> =
+            playbook.into_iter().chain(question.history.iter().cloned()).chain([asked]).collect();
+        let audience =
+            if question.public && self.is_public_allowed { Audience::Public } else { Audience::Subject(subject) };
+        let prompt = Prompt { messages: &messages, tokens_max, temperature: question.temperature };
+        Ok(Plan {
+            id: ids::new_id(),
+            asked_at: self.clock.unix_seconds(),
+            started: Instant::now(),
+            key: cache::key(audience, model.id(), &prompt),
+            chain: models::chain(&self.models, model),
+            routed,
+            messages,
+            tokens_max: question.tokens_max,
+            temperature: question.temperature,
+            ace,
+            execute: question.execute,
+        })
     }
-    if question.temperature.is_some_and(|temperature| !(0.0..=TEMPERATURE_MAX).contains(&temperature)) {
-        return wrong("temperature", format!("must be 0 to {TEMPERATURE_MAX}"));
+
+    /// The whole answer of whichever model gives one.
+    async fn ask_models(&self, plan: &Plan) -> Result<Kept, Failure> {
+        let mut begun = failover::begin(&plan.chain, plan.wish(Mode::Whole), &self.metrics).await?;
+        let mut kept = Kept {
+            text: String::new(),
+            usage: Usage::default(),
+            finish: FinishReason::default(),
+            model: begun.model().to_owned(),
+            detour: begun.detour().map(str::to_owned),
+        };
+        while let Some(piece) = begun.next().await {
+            match piece? {
+                Piece::Text(text) => kept.text.push_str(&text),
+                Piece::Usage(usage) => kept.usage = usage,
+                Piece::Finish(finish) => kept.finish = finish,
+            }
+        }
+        Ok(kept)
     }
-    Ok(())
+
+    /// Counts one question that was not streamed.
+    fn count(&self, plan: &Plan, kept: Option<&Kept>, cached: bool) {
+        let (model, source) = match (kept, cached) {
+            (None, _) => (plan.chosen(), AnswerSource::Failed),
+            (Some(kept), true) => (kept.model.as_str(), AnswerSource::Cache),
+            (Some(kept), false) => (kept.model.as_str(), AnswerSource::Model),
+        };
+        self.metrics.query(model, source);
+        // Who waited in vain for somebody else's question neither found nor missed anything.
+        if kept.is_some() || !cached {
+            self.cache.count(cached);
+        }
+    }
+
+    /// Runs the answer's code, where the client asks for it and there is a sandbox.
+    async fn execute(&self, plan: &Plan, answer: &str) -> Option<Executed> {
+        let sandbox = self.sandbox.as_ref().filter(|_| plan.execute)?;
+        Some(sandbox.run(answer).await)
+    }
+}
+
+impl Plan {
+    /// The id of the model that was chosen.
+    fn chosen(&self) -> &str {
+        &self.routed.model
+    }
+
+    fn wish(&self, mode: Mode) -> Wish<'_> {
+        Wish { messages: &self.messages, tokens_max: self.tokens_max, temperature: self.temperature, mode }
+    }
+
+    /// How it came about that this model answers.
+    fn routed_to(&self, model: &str, detour: Option<&str>) -> Routed {
+        let reason = match detour {
+            Some(detour) => format!("{}; {detour}", self.routed.reason),
+            None => self.routed.reason.clone(),
+        };
+        Routed { model: model.to_owned(), complexity: self.routed.complexity, reason }
+    }
 }
 
 #[cfg(test)]

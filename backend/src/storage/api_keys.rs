@@ -6,10 +6,16 @@
 
 use common::access::{Permission, Role, scope_of};
 use common::api_key::SecretHash;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row as _};
+use sqlx::Row as _;
 
-use super::{StorageError, Store, commit};
+use super::engine::{on, rows};
+use super::{StorageError, Store};
+
+/// Asked for every request that comes with a key, unless the gateway remembers the answer.
+pub(super) const BY_ID: &str = "\
+    SELECT key.id, key.user_id, users.role, key.name, key.secret_hash, key.permissions, key.created_at, \
+           key.expires_at, key.revoked_at, key.last_used_at \
+    FROM api_keys AS key JOIN users ON users.id = key.user_id WHERE key.id = $1";
 
 /// An API key, as kept, with its owner's present role.
 #[derive(Clone, Debug)]
@@ -66,29 +72,27 @@ pub struct ApiKeyPage<'a> {
     pub limit: u32,
 }
 
-impl FromRow<'_, SqliteRow> for ApiKeyRow {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
-        let role: String = row.try_get("role")?;
-        let hash: String = row.try_get("secret_hash")?;
-        let permissions: String = row.try_get("permissions")?;
-        Ok(Self {
-            id: row.try_get("id")?,
-            user_id: row.try_get("user_id")?,
-            owner_role: role.parse().map_err(|error| unsound("role", error))?,
-            name: row.try_get("name")?,
-            secret_hash: SecretHash::from_hex(&hash).ok_or_else(|| unsound("secret_hash", NotAHash))?,
-            permissions: permissions
-                .split_ascii_whitespace()
-                .map(str::parse)
-                .collect::<Result<_, _>>()
-                .map_err(|error: common::access::UnknownWord| unsound("permissions", error))?,
-            created_at: row.try_get("created_at")?,
-            expires_at: row.try_get("expires_at")?,
-            revoked_at: row.try_get("revoked_at")?,
-            last_used_at: row.try_get("last_used_at")?,
-        })
-    }
-}
+rows!(ApiKeyRow, |row| {
+    let role: String = row.try_get("role")?;
+    let hash: String = row.try_get("secret_hash")?;
+    let permissions: String = row.try_get("permissions")?;
+    Ok(Self {
+        id: row.try_get("id")?,
+        user_id: row.try_get("user_id")?,
+        owner_role: role.parse().map_err(|error| unsound("role", error))?,
+        name: row.try_get("name")?,
+        secret_hash: SecretHash::from_hex(&hash).ok_or_else(|| unsound("secret_hash", NotAHash))?,
+        permissions: permissions
+            .split_ascii_whitespace()
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map_err(|error: common::access::UnknownWord| unsound("permissions", error))?,
+        created_at: row.try_get("created_at")?,
+        expires_at: row.try_get("expires_at")?,
+        revoked_at: row.try_get("revoked_at")?,
+        last_used_at: row.try_get("last_used_at")?,
+    })
+});
 
 #[derive(Debug, thiserror::Error)]
 #[error("not 64 hexadecimal digits")]
@@ -99,29 +103,37 @@ fn unsound(column: &str, source: impl std::error::Error + Send + Sync + 'static)
 }
 
 impl Store {
-    /// Keeps a new key unless its owner has `live_max` usable ones already; says whether it did.
+    /// Keeps a new key unless its owner has `live_max` usable ones already; says whether it did. Who makes keys for one
+    /// owner waits for the others who do, so that the number counted is the number that is there.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn api_key_create(&self, key: NewApiKey<'_>, live_max: u32) -> Result<bool, StorageError> {
-        sqlx::query(
-            "INSERT INTO api_keys (id, user_id, name, secret_hash, permissions, created_at, expires_at) \
-             SELECT $1, $2, $3, $4, $5, $6, $7 \
-             WHERE (SELECT count(*) FROM api_keys WHERE user_id = $2 AND revoked_at IS NULL \
-                    AND (expires_at IS NULL OR expires_at > $6)) < $8",
-        )
-        .bind(key.id)
-        .bind(key.user_id)
-        .bind(key.name)
-        .bind(key.secret_hash.to_hex())
-        .bind(scope_of(key.permissions))
-        .bind(key.created_at)
-        .bind(key.expires_at)
-        .bind(live_max)
-        .execute(&self.writer)
-        .await
-        .map(|done| done.rows_affected() == 1)
-        .map_err(StorageError::during("api_key_create"))
+        const WHAT: &str = "api_key_create";
+        let mut transaction = self.begin(WHAT).await?;
+        transaction.lock_user(key.user_id).await.map_err(StorageError::during(WHAT))?;
+        let kept = on!(transaction.on(), |db| {
+            sqlx::query(
+                "INSERT INTO api_keys (id, user_id, name, secret_hash, permissions, created_at, expires_at) \
+                 SELECT $1, $2, $3, $4, $5, $6, $7 \
+                 WHERE (SELECT count(*) FROM api_keys WHERE user_id = $2 AND revoked_at IS NULL \
+                        AND (expires_at IS NULL OR expires_at > $6)) < $8",
+            )
+            .bind(key.id)
+            .bind(key.user_id)
+            .bind(key.name)
+            .bind(key.secret_hash.to_hex())
+            .bind(scope_of(key.permissions))
+            .bind(key.created_at)
+            .bind(key.expires_at)
+            .bind(i64::from(live_max))
+            .execute(db)
+            .await
+            .map(|done| done.rows_affected() == 1)
+        })
+        .map_err(StorageError::during(WHAT))?;
+        transaction.commit(WHAT).await?;
+        Ok(kept)
     }
 
     /// The key with this public id, revoked or not.
@@ -129,15 +141,8 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn api_key_by_id(&self, id: &str) -> Result<Option<ApiKeyRow>, StorageError> {
-        sqlx::query_as(
-            "SELECT key.id, key.user_id, users.role, key.name, key.secret_hash, key.permissions, key.created_at, \
-                    key.expires_at, key.revoked_at, key.last_used_at \
-             FROM api_keys AS key JOIN users ON users.id = key.user_id WHERE key.id = $1",
-        )
-        .bind(id)
-        .fetch_optional(&self.readers)
-        .await
-        .map_err(StorageError::during("api_key_by_id"))
+        on!(self.read(), |db| sqlx::query_as(BY_ID).bind(id).fetch_optional(db).await)
+            .map_err(StorageError::during("api_key_by_id"))
     }
 
     /// Keys of one owner in the order in which they were created, revoked ones included.
@@ -145,19 +150,21 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn api_key_list(&self, user_id: &str, page: ApiKeyPage<'_>) -> Result<Vec<ApiKeyRow>, StorageError> {
-        sqlx::query_as(
-            "SELECT key.id, key.user_id, users.role, key.name, key.secret_hash, key.permissions, key.created_at, \
-                    key.expires_at, key.revoked_at, key.last_used_at \
-             FROM api_keys AS key JOIN users ON users.id = key.user_id \
-             WHERE key.user_id = $1 AND (key.created_at, key.id) > ($2, $3) \
-             ORDER BY key.created_at, key.id LIMIT $4",
-        )
-        .bind(user_id)
-        .bind(page.created_at)
-        .bind(page.id)
-        .bind(page.limit)
-        .fetch_all(&self.readers)
-        .await
+        on!(self.read(), |db| {
+            sqlx::query_as(
+                "SELECT key.id, key.user_id, users.role, key.name, key.secret_hash, key.permissions, key.created_at, \
+                        key.expires_at, key.revoked_at, key.last_used_at \
+                 FROM api_keys AS key JOIN users ON users.id = key.user_id \
+                 WHERE key.user_id = $1 AND (key.created_at, key.id) > ($2, $3) \
+                 ORDER BY key.created_at, key.id LIMIT $4",
+            )
+            .bind(user_id)
+            .bind(page.created_at)
+            .bind(page.id)
+            .bind(i64::from(page.limit))
+            .fetch_all(db)
+            .await
+        })
         .map_err(StorageError::during("api_key_list"))
     }
 
@@ -167,16 +174,18 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn api_key_revoke(&self, id: &str, owner: Option<&str>, now: i64) -> Result<bool, StorageError> {
-        sqlx::query(
-            "UPDATE api_keys SET revoked_at = coalesce(revoked_at, $3) \
-             WHERE id = $1 AND ($2 IS NULL OR user_id = $2)",
-        )
-        .bind(id)
-        .bind(owner)
-        .bind(now)
-        .execute(&self.writer)
-        .await
-        .map(|done| done.rows_affected() == 1)
+        on!(self.write(), |db| {
+            sqlx::query(
+                "UPDATE api_keys SET revoked_at = coalesce(revoked_at, $3) \
+                 WHERE id = $1 AND ($2 IS NULL OR user_id = $2)",
+            )
+            .bind(id)
+            .bind(owner)
+            .bind(now)
+            .execute(db)
+            .await
+            .map(|done| done.rows_affected() == 1)
+        })
         .map_err(StorageError::during("api_key_revoke"))
     }
 
@@ -186,15 +195,24 @@ impl Store {
     /// When the database fails; then none is noted.
     pub async fn api_keys_note_use(&self, uses: &[(String, i64)]) -> Result<(), StorageError> {
         const WHAT: &str = "api_keys_note_use";
+        // Every process takes the rows in one order, so that no two of them ever wait for each other.
+        let mut uses: Vec<&(String, i64)> = uses.iter().collect();
+        uses.sort_unstable();
         let mut transaction = self.begin(WHAT).await?;
         for (id, at) in uses {
-            sqlx::query("UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), $2) WHERE id = $1")
+            on!(transaction.on(), |db| {
+                sqlx::query(
+                    "UPDATE api_keys SET last_used_at = $2 \
+                     WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)",
+                )
                 .bind(id)
                 .bind(at)
-                .execute(&mut *transaction)
+                .execute(db)
                 .await
-                .map_err(StorageError::during(WHAT))?;
+                .map(|_| ())
+            })
+            .map_err(StorageError::during(WHAT))?;
         }
-        commit(WHAT, transaction).await
+        transaction.commit(WHAT).await
     }
 }

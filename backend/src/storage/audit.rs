@@ -4,6 +4,7 @@
 //! Promises: no password, token or key secret is ever part of an event; events older than `RETENTION_DAYS` are deleted
 //! at start, a bounded number at a time. Read next: `auth/audit.rs`.
 
+use super::engine::{Turn, on};
 use super::{StorageError, Store};
 use crate::base::ids;
 use crate::base::time::DAY_SECONDS;
@@ -75,37 +76,51 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn audit_event_create(&self, event: AuditEvent<'_>) -> Result<(), StorageError> {
-        sqlx::query(
-            "INSERT INTO audit_events (id, at, kind, subject, client, request_id, detail) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(ids::new_id())
-        .bind(event.at)
-        .bind(event.kind.as_str())
-        .bind(event.subject)
-        .bind(event.client)
-        .bind(event.request_id)
-        .bind(event.detail)
-        .execute(&self.writer)
-        .await
-        .map(|_| ())
+        on!(self.write(), |db| {
+            sqlx::query(
+                "INSERT INTO audit_events (id, at, kind, subject, client, request_id, detail) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            )
+            .bind(ids::new_id())
+            .bind(event.at)
+            .bind(event.kind.as_str())
+            .bind(event.subject)
+            .bind(event.client)
+            .bind(event.request_id)
+            .bind(event.detail)
+            .execute(db)
+            .await
+            .map(|_| ())
+        })
         .map_err(StorageError::during("audit_event_create"))
     }
 
-    /// Deletes events older than `RETENTION_DAYS`. Says whether there may be more.
+    /// Deletes events older than `RETENTION_DAYS`, a bounded number at a time, unless another process is cleaning.
+    /// Says whether there may be more for this one to do.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn audit_events_clean(&self, now: i64) -> Result<bool, StorageError> {
-        sqlx::query(
-            "DELETE FROM audit_events WHERE id IN (SELECT id FROM audit_events WHERE at < $1 ORDER BY at LIMIT $2)",
-        )
-        .bind(now.saturating_sub(RETENTION_DAYS * DAY_SECONDS))
-        .bind(CLEAN_ROWS_MAX)
-        .execute(&self.writer)
-        .await
-        .map(|done| i64::try_from(done.rows_affected()).is_ok_and(|gone| gone >= CLEAN_ROWS_MAX))
-        .map_err(StorageError::during("audit_events_clean"))
+        const WHAT: &str = "audit_events_clean";
+        let mut transaction = self.begin(WHAT).await?;
+        // Two that delete the same rows in different orders could each wait for the other.
+        if !transaction.try_turn(Turn::Cleaning).await.map_err(StorageError::during(WHAT))? {
+            return Ok(false);
+        }
+        let gone = on!(transaction.on(), |db| {
+            sqlx::query(
+                "DELETE FROM audit_events \
+                 WHERE id IN (SELECT id FROM audit_events WHERE at < $1 ORDER BY at LIMIT $2)",
+            )
+            .bind(now.saturating_sub(RETENTION_DAYS * DAY_SECONDS))
+            .bind(CLEAN_ROWS_MAX)
+            .execute(db)
+            .await
+            .map(|done| done.rows_affected())
+        })
+        .map_err(StorageError::during(WHAT))?;
+        transaction.commit(WHAT).await?;
+        Ok(i64::try_from(gone).is_ok_and(|gone| gone >= CLEAN_ROWS_MAX))
     }
 
     /// How often each kind of event was kept about a subject, for tests and the operator's questions.
@@ -113,10 +128,12 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn audit_event_count(&self, kind: AuditKind) -> Result<i64, StorageError> {
-        sqlx::query_scalar("SELECT count(*) FROM audit_events WHERE kind = $1")
-            .bind(kind.as_str())
-            .fetch_one(&self.readers)
-            .await
-            .map_err(StorageError::during("audit_event_count"))
+        on!(self.read(), |db| {
+            sqlx::query_scalar("SELECT count(*) FROM audit_events WHERE kind = $1")
+                .bind(kind.as_str())
+                .fetch_one(db)
+                .await
+        })
+        .map_err(StorageError::during("audit_event_count"))
     }
 }

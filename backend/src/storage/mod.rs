@@ -1,27 +1,29 @@
-//! Storage: what is kept, in `SQLite`.
+//! Storage: what is kept, in `SQLite` or in Postgres.
 //!
-//! For: every SQL statement of the program, named noun first (`user_create`). May touch: the database file; `config`
-//! and `base`. Promises: one connection writes and several read; whatever reads before it writes does both under one
-//! `BEGIN IMMEDIATE`, so that processes which share the file cannot interleave; times are whole seconds; a statement
-//! waits `database.busy_timeout` at most for another process.
-//! Read next: `users.rs`, then `refresh_tokens.rs` for the one delicate transaction.
+//! For: every SQL statement of the program, named noun first (`user_create`), and written once for both engines. May
+//! touch: the database; `config` and `base`. Promises: whatever reads before it writes keeps other processes from
+//! interleaving (on `SQLite` by the write lock, on Postgres by the locks that its comments name); times are whole
+//! seconds; every wait has a bound: `database.busy_timeout`, or `database.acquire_timeout` and
+//! `database.statement_timeout`. Tables change by expand and contract: old processes go on with a new schema
+//! (`migrations/README.md`).
+//! Read next: `engine.rs` for how a statement serves both, `users.rs`, then `refresh_tokens.rs` for the one delicate
+//! transaction.
 
 mod api_keys;
 mod audit;
+mod engine;
 mod error;
+mod postgres;
 mod refresh_tokens;
+mod sqlite;
 mod users;
 
-use std::path::Path;
-use std::time::{Duration, Instant};
-
 use futures::future::BoxFuture;
-use sqlx::migrate::Migrator;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, Transaction};
+use sqlx::{PgPool, SqlitePool};
 
 use crate::base::health::Probe;
 use crate::config::Database;
+use engine::{Engine, Timed, Transaction, on};
 
 pub use api_keys::{ApiKeyPage, ApiKeyRow, NewApiKey};
 pub use audit::{AuditEvent, AuditKind};
@@ -29,62 +31,55 @@ pub use error::StorageError;
 pub use refresh_tokens::{NewRefreshToken, Rotation};
 pub use users::{NewUser, UserRow};
 
-/// How long to wait between attempts to open a file that another process is just setting up.
-const OPEN_RETRY_PAUSE: Duration = Duration::from_millis(20);
-
 /// Everything that is kept. Cheap to clone: the connections are shared.
 #[derive(Clone, Debug)]
 pub struct Store {
-    readers: SqlitePool,
-    writer: SqlitePool,
+    pools: Engine<sqlite::Pools, Timed<PgPool>>,
 }
 
 impl Store {
-    /// Opens the database, creating the file and its folder, and brings its tables up to date.
+    /// Opens the database (a file is created with its folder) and brings its tables up to date.
     ///
     /// # Errors
-    /// When the folder cannot be made, the file not be opened, or a migration fails.
+    /// When it cannot be opened or reached, or a migration fails.
     pub async fn open(settings: &Database) -> Result<Self, StorageError> {
-        create_folder(&settings.path)?;
-        let options = SqliteConnectOptions::new()
-            .filename(&settings.path)
-            .create_if_missing(true)
-            .foreign_keys(true)
-            .busy_timeout(settings.busy_timeout)
-            // With WAL, NORMAL loses at most the last commits of a power cut and never corrupts the file.
-            .synchronous(SqliteSynchronous::Normal);
-        let writer = open_writer(options.clone().journal_mode(SqliteJournalMode::Wal), settings.busy_timeout).await?;
-        // The file is in WAL mode now; a reader never writes, whatever it is asked.
-        let readers = pool_options(settings.readers_max, settings.busy_timeout)
-            .connect_with(options.pragma("query_only", "ON"))
-            .await
-            .map_err(StorageError::Open)?;
-        let store = Self { readers, writer };
-        store.migrate().await?;
-        Ok(store)
+        let pools = match settings {
+            Database::Sqlite(settings) => Engine::Sqlite(sqlite::open(settings).await?),
+            Database::Postgres(settings) => Engine::Postgres(postgres::open(settings).await?),
+        };
+        Ok(Self { pools })
     }
 
-    /// Applies the migrations that are missing. Safe when several processes start at once: `SQLite` has no advisory
-    /// lock, so the write lock is taken before anybody looks what is missing.
-    async fn migrate(&self) -> Result<(), StorageError> {
-        let mut migrations: Migrator = sqlx::migrate!("migrations/sqlite");
-        // During a rolling update an old process may start after a new one has migrated.
-        migrations.set_ignore_missing(true);
-        let mut transaction = self.begin("migrate").await?;
-        // `Migrator::run` is the same over a trait whose lifetimes keep the future from being sent to another thread.
-        migrations.run_direct(None, &mut *transaction, false).await.map_err(StorageError::Migrate)?;
-        commit("migrate", transaction).await
+    /// For statements that only read.
+    fn read(&self) -> Engine<&SqlitePool, Timed<&PgPool>> {
+        match &self.pools {
+            Engine::Sqlite(pools) => Engine::Sqlite(&pools.readers),
+            Engine::Postgres(Timed { on, limit }) => Engine::Postgres(Timed { on, limit: *limit }),
+        }
     }
 
-    /// A transaction that holds the write lock from its start.
-    async fn begin(&self, what: &'static str) -> Result<Transaction<'static, Sqlite>, StorageError> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(StorageError::during(what))
+    /// For single statements that write.
+    fn write(&self) -> Engine<&SqlitePool, Timed<&PgPool>> {
+        match &self.pools {
+            Engine::Sqlite(pools) => Engine::Sqlite(&pools.writer),
+            Engine::Postgres(Timed { on, limit }) => Engine::Postgres(Timed { on, limit: *limit }),
+        }
+    }
+
+    /// For several statements that belong together.
+    async fn begin(&self, what: &'static str) -> Result<Transaction, StorageError> {
+        Transaction::begin(self.write(), what).await
     }
 
     /// Closes all connections after what they are doing.
     pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        match &self.pools {
+            Engine::Sqlite(pools) => {
+                pools.readers.close().await;
+                pools.writer.close().await;
+            }
+            Engine::Postgres(pool) => postgres::close(pool).await,
+        }
     }
 }
 
@@ -96,51 +91,15 @@ impl Probe for Store {
     fn check(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async {
             // A real table, so that a file that was swapped or emptied is noticed.
-            sqlx::query_scalar::<_, i64>("SELECT count(*) FROM (SELECT 1 FROM users LIMIT 1)")
-                .fetch_one(&self.readers)
-                .await
-                .map(|_| ())
-                .map_err(|error| error.to_string())
+            on!(self.read(), |db| {
+                sqlx::query_scalar::<_, i64>("SELECT count(*) FROM (SELECT 1 FROM users LIMIT 1) AS sample")
+                    .fetch_one(db)
+                    .await
+            })
+            .map(|_| ())
+            .map_err(|error| error.to_string())
         })
     }
-}
-
-async fn commit(what: &'static str, transaction: Transaction<'static, Sqlite>) -> Result<(), StorageError> {
-    transaction.commit().await.map_err(StorageError::during(what))
-}
-
-fn create_folder(file: &Path) -> Result<(), StorageError> {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder)
-            .map_err(|source| StorageError::Folder { folder: folder.to_path_buf(), source }),
-        _ => Ok(()),
-    }
-}
-
-/// Opens the one connection that writes. The change to WAL mode needs the file for itself and does not wait for it, so
-/// that two processes which start at once collide here: the loser tries again for `patience`.
-async fn open_writer(options: SqliteConnectOptions, patience: Duration) -> Result<SqlitePool, StorageError> {
-    let give_up = Instant::now() + patience;
-    loop {
-        match pool_options(1, patience).connect_with(options.clone()).await {
-            Ok(pool) => return Ok(pool),
-            Err(error) if error::is_busy(&error) && Instant::now() < give_up => {
-                tokio::time::sleep(OPEN_RETRY_PAUSE).await;
-            }
-            Err(error) => return Err(StorageError::Open(error)),
-        }
-    }
-}
-
-/// Connections to a local file neither age nor cost anything while idle.
-fn pool_options(connections_max: u32, patience: Duration) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections_max)
-        .min_connections(1)
-        .acquire_timeout(patience)
-        .max_lifetime(None)
-        .idle_timeout(None)
-        .test_before_acquire(false)
 }
 
 #[cfg(test)]

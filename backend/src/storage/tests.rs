@@ -1,28 +1,61 @@
-//! Tests of what is kept, on a real file.
+//! Tests of what is kept, on a real file and on a real server: what is promised holds on both.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::access::{Permission, Role};
 use common::api_key::ApiKey;
+use common::secret::Secret;
+use sqlx::{AssertSqlSafe, Row as _};
+use testkit::postgres::Postgres;
+use tokio::net::TcpListener;
 
 use super::*;
+use crate::config::{PostgresDatabase, SqliteDatabase};
 
 const NOW: i64 = 1_800_000_000;
 
-struct Fixture {
-    store: Store,
+/// Who does the same thing at the same time.
+const RACERS: u8 = 8;
+
+/// A database that is not there yet, or empty.
+struct Place {
     settings: Database,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
-async fn fixture() -> Fixture {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path: PathBuf = folder.path().join("deep/er/test.db");
-    let settings = Database { path, readers_max: 2, busy_timeout: Duration::from_secs(5) };
-    let store = Store::open(&settings).await.expect("the database opens");
-    store.user_create(user("u-1", "ann")).await.expect("a user is kept");
-    Fixture { store, settings, _folder: folder }
+impl Place {
+    fn in_a_file() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("deep/er/test.db");
+        let busy_timeout = Duration::from_secs(5);
+        let settings = Database::Sqlite(SqliteDatabase { path, readers_max: 2, busy_timeout });
+        Self { settings, _folder: Some(folder) }
+    }
+
+    fn on_a_server(server: &Postgres, name: &str) -> Self {
+        Self { settings: Database::Postgres(server_at(&server.database(name))), _folder: None }
+    }
+
+    /// Opens it, as one more process would.
+    async fn open(&self) -> Store {
+        Store::open(&self.settings).await.expect("the database opens")
+    }
+
+    /// Opens it with one user in it.
+    async fn with_ann(&self) -> Store {
+        let store = self.open().await;
+        store.user_create(user("u-1", "ann")).await.expect("a user is kept");
+        store
+    }
+}
+
+fn server_at(url: &str) -> PostgresDatabase {
+    PostgresDatabase {
+        url: Secret::new(url.to_owned()),
+        connections_max: 4,
+        acquire_timeout: Duration::from_secs(5),
+        statement_timeout: Duration::from_secs(5),
+    }
 }
 
 fn user<'a>(id: &'a str, name: &'a str) -> NewUser<'a> {
@@ -33,10 +66,57 @@ fn token(hash: &[u8]) -> NewRefreshToken<'_> {
     NewRefreshToken { token_hash: hash, issued_at: NOW, expires_at: NOW + 100 }
 }
 
-#[tokio::test]
-async fn names_are_unique_and_lists_are_in_order() {
-    let fixture = fixture().await;
-    let store = &fixture.store;
+fn key<'a>(id: &'a str, secret: &ApiKey) -> NewApiKey<'a> {
+    NewApiKey {
+        id,
+        user_id: "u-1",
+        name: "ci",
+        secret_hash: secret.secret_hash(),
+        permissions: &[Permission::Read],
+        created_at: NOW,
+        expires_at: None,
+    }
+}
+
+/// Makes of each function a test on a file, and of all of them one on a server, since that takes a second to start.
+macro_rules! on_both {
+    ($($test:ident),+ $(,)?) => {
+        mod sqlite_keeps_it {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(&super::Place::in_a_file()).await;
+                }
+            )+
+        }
+
+        #[tokio::test]
+        async fn the_same_on_postgres() {
+            let server = Postgres::start().await;
+            $(
+                println!(stringify!($test));
+                $test(&Place::on_a_server(&server, stringify!($test))).await;
+            )+
+        }
+    };
+}
+
+on_both! {
+    names_are_unique_and_lists_are_in_order,
+    of_many_first_users_one_is_made,
+    a_refresh_token_works_once_and_its_reuse_ends_the_family,
+    an_expired_token_is_refused_and_cleaned_away,
+    of_many_racing_refreshes_one_wins,
+    a_key_lives_from_its_making_to_its_revocation,
+    of_many_racing_keys_no_more_than_the_most_is_made,
+    many_note_uses_of_the_same_keys_at_once,
+    old_events_go_and_new_ones_stay,
+    many_clean_at_once,
+    several_may_open_an_empty_database_at_once,
+}
+
+async fn names_are_unique_and_lists_are_in_order(place: &Place) {
+    let store = place.with_ann().await;
     let taken = store.user_create(user("u-2", "ann")).await;
     assert!(matches!(taken, Err(StorageError::Taken { .. })), "{taken:?}");
     store.user_create(user("u-3", "bob")).await.expect("a user is kept");
@@ -45,12 +125,37 @@ async fn names_are_unique_and_lists_are_in_order() {
     assert_eq!(names(store.user_list(Some("u-1"), 10).await.expect("listed")), ["bob"]);
     assert_eq!(names(store.user_list(None, 1).await.expect("listed")), ["ann"]);
     assert!(!store.user_create_first(user("u-4", "cid")).await.expect("asked"), "there are users already");
+    // Ids sort byte by byte on both engines, whatever the language of the server.
+    for id in ["u-B", "u-a", "u-_"] {
+        store.user_create(user(id, id)).await.expect("a user is kept");
+    }
+    let ids: Vec<String> = store.user_list(None, 10).await.expect("listed").into_iter().map(|user| user.id).collect();
+    assert_eq!(ids, ["u-1", "u-3", "u-B", "u-_", "u-a"]);
+    let ann = store.user_by_name("ann").await.expect("asked").expect("she is there");
+    assert_eq!(store.user_by_id("u-1").await.expect("asked"), Some(ann));
+    assert_eq!(store.user_by_id("u-9").await.expect("asked"), None);
 }
 
-#[tokio::test]
-async fn a_refresh_token_works_once_and_its_reuse_ends_the_family() {
-    let fixture = fixture().await;
-    let store = &fixture.store;
+async fn of_many_first_users_one_is_made(place: &Place) {
+    let stores = [place.open().await, place.open().await];
+    assert!(!stores[0].user_exists_any().await.expect("asked"));
+    let racers = (0..RACERS).map(|number| {
+        let store = stores[usize::from(number) % stores.len()].clone();
+        tokio::spawn(async move {
+            let (id, name) = (format!("u-{number}"), format!("first-{number}"));
+            store.user_create_first(user(&id, &name)).await
+        })
+    });
+    let mut made = 0;
+    for racer in racers.collect::<Vec<_>>() {
+        made += usize::from(racer.await.expect("no panic").expect("the database answers"));
+    }
+    assert_eq!(made, 1);
+    assert_eq!(stores[1].user_list(None, 10).await.expect("listed").len(), 1);
+}
+
+async fn a_refresh_token_works_once_and_its_reuse_ends_the_family(place: &Place) {
+    let store = place.with_ann().await;
     store.refresh_family_create("f-1", "u-1", token(b"one")).await.expect("a family is kept");
     let rotated = store.refresh_token_rotate(b"one", token(b"two")).await.expect("asked");
     assert_eq!(rotated, Rotation::Rotated { user_id: "u-1".into() });
@@ -61,10 +166,8 @@ async fn a_refresh_token_works_once_and_its_reuse_ends_the_family() {
     assert_eq!(store.refresh_token_rotate(b"none", token(b"five")).await.expect("asked"), Rotation::Refused);
 }
 
-#[tokio::test]
-async fn an_expired_token_is_refused_and_cleaned_away() {
-    let fixture = fixture().await;
-    let store = &fixture.store;
+async fn an_expired_token_is_refused_and_cleaned_away(place: &Place) {
+    let store = place.with_ann().await;
     store.refresh_family_create("f-1", "u-1", token(b"one")).await.expect("a family is kept");
     let late = NewRefreshToken { token_hash: b"two", issued_at: NOW + 100, expires_at: NOW + 200 };
     assert_eq!(store.refresh_token_rotate(b"one", late).await.expect("asked"), Rotation::Refused);
@@ -72,13 +175,11 @@ async fn an_expired_token_is_refused_and_cleaned_away() {
     assert_eq!(store.refresh_family_revoke(b"one", NOW).await.expect("asked"), None, "the token is gone");
 }
 
-#[tokio::test]
-async fn of_many_racing_refreshes_one_wins() {
-    let fixture = fixture().await;
-    let other = Store::open(&fixture.settings).await.expect("a second process opens the file");
-    fixture.store.refresh_family_create("f-1", "u-1", token(b"one")).await.expect("a family is kept");
-    let racers = (0_u8..8).map(|number| {
-        let store = if number % 2 == 0 { fixture.store.clone() } else { other.clone() };
+async fn of_many_racing_refreshes_one_wins(place: &Place) {
+    let stores = [place.with_ann().await, place.open().await];
+    stores[0].refresh_family_create("f-1", "u-1", token(b"one")).await.expect("a family is kept");
+    let racers = (0..RACERS).map(|number| {
+        let store = stores[usize::from(number) % stores.len()].clone();
         tokio::spawn(async move { store.refresh_token_rotate(b"one", token(&[number])).await })
     });
     let mut won = 0;
@@ -87,79 +188,202 @@ async fn of_many_racing_refreshes_one_wins() {
         won += usize::from(matches!(outcome, Rotation::Rotated { .. }));
     }
     assert_eq!(won, 1);
+    // The others were reuse, so nobody goes on with this family.
+    assert_eq!(stores[1].refresh_family_revoke(b"one", NOW).await.expect("asked"), None, "it is revoked already");
 }
 
-#[tokio::test]
-async fn a_key_lives_from_its_making_to_its_revocation() {
-    let fixture = fixture().await;
-    let store = &fixture.store;
-    let key = ApiKey::generate();
-    let permissions = [Permission::Read];
-    let new = NewApiKey {
-        id: key.id(),
-        user_id: "u-1",
-        name: "ci",
-        secret_hash: key.secret_hash(),
-        permissions: &permissions,
-        created_at: NOW,
-        expires_at: None,
-    };
-    assert!(store.api_key_create(new, 1).await.expect("asked"));
-    let second = ApiKey::generate();
-    assert!(!store.api_key_create(NewApiKey { id: second.id(), ..new }, 1).await.expect("asked"), "one is the most");
-    let kept = store.api_key_by_id(key.id()).await.expect("asked").expect("it is there");
-    assert!(kept.secret_hash.matches(&key.secret_hash()));
+async fn a_key_lives_from_its_making_to_its_revocation(place: &Place) {
+    let store = place.with_ann().await;
+    let (first, second) = (ApiKey::generate(), ApiKey::generate());
+    let id = first.id();
+    assert!(store.api_key_create(key(id, &first), 1).await.expect("asked"));
+    assert!(!store.api_key_create(key(second.id(), &second), 1).await.expect("asked"), "one is the most");
+    let kept = store.api_key_by_id(id).await.expect("asked").expect("it is there");
+    assert!(kept.secret_hash.matches(&first.secret_hash()));
     assert_eq!((kept.owner_role, kept.permissions), (Role::Developer, vec![Permission::Read]));
-    store.api_keys_note_use(&[(key.id().to_owned(), NOW + 5), (key.id().to_owned(), NOW + 2)]).await.expect("noted");
-    assert!(!store.api_key_revoke(key.id(), Some("u-2"), NOW).await.expect("asked"), "not u-2's");
-    assert!(store.api_key_revoke(key.id(), Some("u-1"), NOW + 7).await.expect("asked"));
-    assert!(store.api_key_revoke(key.id(), None, NOW + 9).await.expect("asked"), "twice is no error");
+    store.api_keys_note_use(&[(id.to_owned(), NOW + 5), (id.to_owned(), NOW + 2)]).await.expect("noted");
+    store.api_keys_note_use(&[(id.to_owned(), NOW + 3)]).await.expect("noted");
+    assert!(!store.api_key_revoke(id, Some("u-2"), NOW).await.expect("asked"), "not u-2's");
+    assert!(store.api_key_revoke(id, Some("u-1"), NOW + 7).await.expect("asked"));
+    assert!(store.api_key_revoke(id, None, NOW + 9).await.expect("asked"), "twice is no error");
     let page = ApiKeyPage { created_at: 0, id: "", limit: 10 };
     let listed = store.api_key_list("u-1", page).await.expect("listed");
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].revoked_at, listed[0].last_used_at), (Some(NOW + 7), Some(NOW + 5)));
+    let after = ApiKeyPage { created_at: NOW, id, limit: 10 };
+    assert!(store.api_key_list("u-1", after).await.expect("listed").is_empty(), "there is none behind it");
+    // A revoked one counts no longer.
+    assert!(store.api_key_create(key(second.id(), &second), 1).await.expect("asked"));
 }
 
-#[tokio::test]
-async fn old_events_go_and_new_ones_stay() {
-    let fixture = fixture().await;
-    let store = &fixture.store;
-    let day = crate::base::time::DAY_SECONDS;
-    for at in [NOW, NOW - 91 * day] {
-        let event = AuditEvent {
-            at,
-            kind: AuditKind::LoginOk,
-            subject: Some("u-1"),
-            client: None,
-            request_id: None,
-            detail: None,
-        };
-        store.audit_event_create(event).await.expect("kept");
+async fn of_many_racing_keys_no_more_than_the_most_is_made(place: &Place) {
+    const MOST: u32 = 3;
+    let stores = [place.with_ann().await, place.open().await];
+    let racers = (0..RACERS).map(|number| {
+        let store = stores[usize::from(number) % stores.len()].clone();
+        tokio::spawn(async move {
+            let new = ApiKey::generate();
+            store.api_key_create(key(new.id(), &new), MOST).await
+        })
+    });
+    let mut made = 0;
+    for racer in racers.collect::<Vec<_>>() {
+        made += u32::from(racer.await.expect("no panic").expect("the database answers"));
+    }
+    assert_eq!(made, MOST);
+}
+
+async fn many_note_uses_of_the_same_keys_at_once(place: &Place) {
+    let stores = [place.with_ann().await, place.open().await];
+    let ids: Vec<String> = (0..50).map(|number| format!("key-{number:02}")).collect();
+    let secret = ApiKey::generate();
+    for id in &ids {
+        assert!(stores[0].api_key_create(key(id, &secret), 100).await.expect("asked"));
+    }
+    let racers = (0..RACERS).map(|number| {
+        let store = stores[usize::from(number) % stores.len()].clone();
+        let mut uses: Vec<(String, i64)> = ids.iter().map(|id| (id.clone(), NOW + i64::from(number))).collect();
+        // Each process remembers them in another order.
+        uses.rotate_left(usize::from(number) * 5);
+        tokio::spawn(async move { store.api_keys_note_use(&uses).await })
+    });
+    for racer in racers.collect::<Vec<_>>() {
+        racer.await.expect("no panic").expect("nobody is chosen as a victim");
+    }
+    let page = ApiKeyPage { created_at: 0, id: "", limit: 100 };
+    let listed = stores[1].api_key_list("u-1", page).await.expect("listed");
+    let latest = NOW + i64::from(RACERS) - 1;
+    assert!(listed.iter().all(|key| key.last_used_at == Some(latest)), "{listed:?}");
+}
+
+async fn event_at(store: &Store, at: i64) {
+    let kind = AuditKind::LoginOk;
+    let event = AuditEvent { at, kind, subject: Some("u-1"), client: None, request_id: None, detail: None };
+    store.audit_event_create(event).await.expect("kept");
+}
+
+async fn old_events_go_and_new_ones_stay(place: &Place) {
+    let store = place.with_ann().await;
+    for at in [NOW, NOW - 91 * crate::base::time::DAY_SECONDS] {
+        event_at(&store, at).await;
     }
     assert!(!store.audit_events_clean(NOW).await.expect("cleaned"));
     assert_eq!(store.audit_event_count(AuditKind::LoginOk).await.expect("counted"), 1);
+    assert_eq!(store.audit_event_count(AuditKind::Logout).await.expect("counted"), 0);
 }
 
-#[tokio::test]
-async fn several_may_open_one_new_file_at_once() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let settings =
-        Database { path: folder.path().join("new.db"), readers_max: 2, busy_timeout: Duration::from_secs(5) };
+async fn many_clean_at_once(place: &Place) {
+    let stores = [place.with_ann().await, place.open().await];
+    for number in 0..RACERS {
+        event_at(&stores[0], 1).await;
+        let family = format!("f-{number}");
+        stores[0].refresh_family_create(&family, "u-1", token(&[number])).await.expect("a family is kept");
+    }
+    let racers = (0..RACERS).map(|number| {
+        let store = stores[usize::from(number) % stores.len()].clone();
+        tokio::spawn(async move {
+            store.audit_events_clean(NOW).await?;
+            store.refresh_tokens_clean(NOW + 100).await
+        })
+    });
+    for racer in racers.collect::<Vec<_>>() {
+        racer.await.expect("no panic").expect("nobody is in another's way");
+    }
+    // Whoever had the turn has cleaned; who had not left it to them.
+    assert_eq!(stores[1].audit_event_count(AuditKind::LoginOk).await.expect("counted"), 0);
+    assert_eq!(stores[1].refresh_family_revoke(&[0], NOW).await.expect("asked"), None, "the tokens are gone");
+}
+
+async fn several_may_open_an_empty_database_at_once(place: &Place) {
     let openers: Vec<_> = (0..4)
         .map(|_| {
-            let settings = settings.clone();
+            let settings = place.settings.clone();
             tokio::spawn(async move { Store::open(&settings).await })
         })
         .collect();
     for opener in openers {
         let store = opener.await.expect("no panic").expect("it opens");
         store.check().await.expect("its tables are there");
+        store.close().await;
     }
 }
 
 #[tokio::test]
-async fn a_reader_cannot_write() {
-    let fixture = fixture().await;
-    let refused = sqlx::query("DELETE FROM users").execute(&fixture.store.readers).await;
+async fn a_reader_of_a_file_cannot_write() {
+    let store = Place::in_a_file().with_ann().await;
+    let Engine::Sqlite(pools) = &store.pools else { panic!("it is a file") };
+    let refused = sqlx::query("DELETE FROM users").execute(&pools.readers).await;
     assert!(refused.is_err(), "readers are for reading");
+}
+
+#[tokio::test]
+async fn what_is_asked_all_the_time_is_found_by_an_index() {
+    let place = Place::in_a_file();
+    let store = place.open().await;
+    let Engine::Sqlite(pools) = &store.pools else { panic!("it is a file") };
+    for sql in [users::BY_NAME, api_keys::BY_ID, refresh_tokens::SPEND] {
+        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+        let rows = sqlx::query(explain).fetch_all(&pools.writer).await.expect("it can be explained");
+        let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        let searches: Vec<&String> = steps.iter().filter(|step| step.starts_with("SEARCH")).collect();
+        assert!(!searches.is_empty() && !steps.iter().any(|step| step.starts_with("SCAN")), "{sql}: {steps:#?}");
+        for step in searches {
+            assert!(step.contains("USING INDEX") || step.contains("USING PRIMARY KEY"), "{sql}: {steps:#?}");
+        }
+    }
+}
+
+/// What a server can do to its clients, in one test, since it takes a second to start.
+#[tokio::test]
+async fn a_server_that_fails_is_a_passing_fault_with_a_bound() {
+    let mut server = Postgres::start().await;
+    let mut settings = server_at(&server.database("test"));
+    (settings.acquire_timeout, settings.statement_timeout) = (Duration::from_secs(1), Duration::from_secs(1));
+    let store = Store::open(&Database::Postgres(settings.clone())).await.expect("the database opens");
+    store.user_create(user("u-1", "ann")).await.expect("a user is kept");
+
+    // Somebody else holds a lock, as a careless operator does: the server ends the wait.
+    let Engine::Postgres(pool) = &store.pools else { panic!("it is a server") };
+    let patient = PostgresDatabase { statement_timeout: Duration::from_secs(30), ..settings.clone() };
+    let other = Store::open(&Database::Postgres(patient)).await.expect("it opens twice");
+    let mut holder = other.begin("hold").await.expect("a transaction");
+    holder.lock_user("u-1").await.expect("nobody else has it");
+    let secret = ApiKey::generate();
+    let start = Instant::now();
+    let waited = store.api_key_create(key(secret.id(), &secret), 1).await.expect_err("the row is locked");
+    assert!(waited.is_passing() && start.elapsed() < Duration::from_secs(4), "{waited:?}, {:?}", start.elapsed());
+    drop(holder);
+    let slow = sqlx::query("SELECT pg_sleep(60)").execute(&pool.on).await.map_err(StorageError::during("sleep"));
+    assert!(slow.as_ref().is_err_and(StorageError::is_passing), "{slow:?}");
+
+    // A wait of our own that is given up leaves the connection as good as new.
+    for _ in 0..8 {
+        let nap = sqlx::query("SELECT pg_sleep(0.2)").execute(&pool.on);
+        assert!(tokio::time::timeout(Duration::from_millis(20), nap).await.is_err(), "it sleeps for longer");
+    }
+    assert!(store.user_by_name("ann").await.expect("there are connections left").is_some());
+
+    // It goes away and comes back.
+    server.stop().await;
+    let start = Instant::now();
+    let away = store.user_by_name("ann").await.expect_err("nobody is there");
+    assert!(away.is_passing() && start.elapsed() < Duration::from_secs(4), "{away:?}, {:?}", start.elapsed());
+    assert!(store.check().await.is_err(), "and the probe says so");
+    let closed = Store::open(&Database::Postgres(settings)).await.expect_err("nobody is there");
+    assert!(closed.is_passing(), "{closed:?}");
+    server.restart().await;
+    assert!(store.user_by_name("ann").await.expect("it is there again").is_some());
+    store.check().await.expect("and the probe says so");
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up_on() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = silent.local_addr().expect("a bound socket has an address");
+    let mut settings = server_at(&format!("postgres://ann:hunter2@{address}/test"));
+    settings.acquire_timeout = Duration::from_secs(1);
+    let start = Instant::now();
+    let error = Store::open(&Database::Postgres(settings)).await.expect_err("nobody answers");
+    assert!(error.is_passing() && start.elapsed() < Duration::from_secs(4), "{error:?}, {:?}", start.elapsed());
+    assert!(!format!("{error:?} {error}").contains("hunter2"), "the password is told");
 }

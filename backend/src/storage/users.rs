@@ -7,10 +7,13 @@
 use std::fmt;
 
 use common::access::Role;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row as _};
+use sqlx::Row as _;
 
+use super::engine::{Turn, on, rows};
 use super::{StorageError, Store};
+
+/// Asked at every login.
+pub(super) const BY_NAME: &str = "SELECT id, name, password_hash, role, created_at FROM users WHERE name = $1";
 
 /// A user, as kept.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,20 +56,18 @@ impl fmt::Debug for UserRow {
     }
 }
 
-impl FromRow<'_, SqliteRow> for UserRow {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
-        let role: String = row.try_get("role")?;
-        Ok(Self {
-            id: row.try_get("id")?,
-            name: row.try_get("name")?,
-            password_hash: row.try_get("password_hash")?,
-            role: role
-                .parse()
-                .map_err(|error| sqlx::Error::ColumnDecode { index: "role".into(), source: Box::new(error) })?,
-            created_at: row.try_get("created_at")?,
-        })
-    }
-}
+rows!(UserRow, |row| {
+    let role: String = row.try_get("role")?;
+    Ok(Self {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        password_hash: row.try_get("password_hash")?,
+        role: role
+            .parse()
+            .map_err(|error| sqlx::Error::ColumnDecode { index: "role".into(), source: Box::new(error) })?,
+        created_at: row.try_get("created_at")?,
+    })
+});
 
 impl Store {
     /// Keeps a new user.
@@ -74,37 +75,48 @@ impl Store {
     /// # Errors
     /// `StorageError::Taken` when the name is; else when the database fails.
     pub async fn user_create(&self, user: NewUser<'_>) -> Result<(), StorageError> {
-        sqlx::query("INSERT INTO users (id, name, password_hash, role, created_at) VALUES ($1, $2, $3, $4, $5)")
+        on!(self.write(), |db| {
+            sqlx::query("INSERT INTO users (id, name, password_hash, role, created_at) VALUES ($1, $2, $3, $4, $5)")
+                .bind(user.id)
+                .bind(user.name)
+                .bind(user.password_hash)
+                .bind(user.role.as_str())
+                .bind(user.created_at)
+                .execute(db)
+                .await
+                .map(|_| ())
+        })
+        .map_err(StorageError::during("user_create"))
+    }
+
+    /// Keeps a new user if there is none at all; says whether it did. Of processes that start at once only one does:
+    /// the others wait for their turn, and then see what the first has made. Who makes a user in another way at the
+    /// same time comes before all of this, or after.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn user_create_first(&self, user: NewUser<'_>) -> Result<bool, StorageError> {
+        const WHAT: &str = "user_create_first";
+        let mut transaction = self.begin(WHAT).await?;
+        transaction.take_turn(Turn::FirstUser).await.map_err(StorageError::during(WHAT))?;
+        // On Postgres, a user of this name could still be on the way in: that is a conflict, and no first user either.
+        let kept = on!(transaction.on(), |db| {
+            sqlx::query(
+                "INSERT INTO users (id, name, password_hash, role, created_at) \
+                 SELECT $1, $2, $3, $4, $5 WHERE NOT EXISTS (SELECT 1 FROM users) ON CONFLICT DO NOTHING",
+            )
             .bind(user.id)
             .bind(user.name)
             .bind(user.password_hash)
             .bind(user.role.as_str())
             .bind(user.created_at)
-            .execute(&self.writer)
+            .execute(db)
             .await
-            .map(|_| ())
-            .map_err(StorageError::during("user_create"))
-    }
-
-    /// Keeps a new user if there is none at all; says whether it did. One statement, so that of two processes which
-    /// start at once only one does.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn user_create_first(&self, user: NewUser<'_>) -> Result<bool, StorageError> {
-        sqlx::query(
-            "INSERT INTO users (id, name, password_hash, role, created_at) \
-             SELECT $1, $2, $3, $4, $5 WHERE NOT EXISTS (SELECT 1 FROM users)",
-        )
-        .bind(user.id)
-        .bind(user.name)
-        .bind(user.password_hash)
-        .bind(user.role.as_str())
-        .bind(user.created_at)
-        .execute(&self.writer)
-        .await
-        .map(|done| done.rows_affected() == 1)
-        .map_err(StorageError::during("user_create_first"))
+            .map(|done| done.rows_affected() == 1)
+        })
+        .map_err(StorageError::during(WHAT))?;
+        transaction.commit(WHAT).await?;
+        Ok(kept)
     }
 
     /// Whether anybody may log in at all.
@@ -112,10 +124,10 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn user_exists_any(&self) -> Result<bool, StorageError> {
-        sqlx::query_scalar::<_, bool>("SELECT EXISTS (SELECT 1 FROM users)")
-            .fetch_one(&self.readers)
-            .await
-            .map_err(StorageError::during("user_exists_any"))
+        on!(self.read(), |db| {
+            sqlx::query_scalar::<_, bool>("SELECT EXISTS (SELECT 1 FROM users)").fetch_one(db).await
+        })
+        .map_err(StorageError::during("user_exists_any"))
     }
 
     /// The user of this name, in lower case.
@@ -123,10 +135,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn user_by_name(&self, name: &str) -> Result<Option<UserRow>, StorageError> {
-        sqlx::query_as("SELECT id, name, password_hash, role, created_at FROM users WHERE name = $1")
-            .bind(name)
-            .fetch_optional(&self.readers)
-            .await
+        on!(self.read(), |db| sqlx::query_as(BY_NAME).bind(name).fetch_optional(db).await)
             .map_err(StorageError::during("user_by_name"))
     }
 
@@ -135,11 +144,13 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn user_by_id(&self, id: &str) -> Result<Option<UserRow>, StorageError> {
-        sqlx::query_as("SELECT id, name, password_hash, role, created_at FROM users WHERE id = $1")
-            .bind(id)
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(StorageError::during("user_by_id"))
+        on!(self.read(), |db| {
+            sqlx::query_as("SELECT id, name, password_hash, role, created_at FROM users WHERE id = $1")
+                .bind(id)
+                .fetch_optional(db)
+                .await
+        })
+        .map_err(StorageError::during("user_by_id"))
     }
 
     /// Up to `limit` users whose ids come after `after`, in the order in which they were created.
@@ -147,13 +158,15 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn user_list(&self, after: Option<&str>, limit: u32) -> Result<Vec<UserRow>, StorageError> {
-        sqlx::query_as(
-            "SELECT id, name, password_hash, role, created_at FROM users WHERE id > $1 ORDER BY id LIMIT $2",
-        )
-        .bind(after.unwrap_or(""))
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await
+        on!(self.read(), |db| {
+            sqlx::query_as(
+                "SELECT id, name, password_hash, role, created_at FROM users WHERE id > $1 ORDER BY id LIMIT $2",
+            )
+            .bind(after.unwrap_or(""))
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await
+        })
         .map_err(StorageError::during("user_list"))
     }
 }

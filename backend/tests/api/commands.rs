@@ -53,7 +53,7 @@ async fn every_mistake_is_told_at_once_with_its_place() {
     let folder = folder();
     let file = write_text(folder.path(), FOUR_MISTAKES);
     let name = file.display().to_string();
-    for command in ["check", "all", "api", "migrate"] {
+    for command in ["check", "all", "api", "graphql", "migrate"] {
         println!("{command}");
         let ended = run(&[command], &file, "").await;
         expect_exit(&ended, EXIT_BAD_CONFIG);
@@ -220,8 +220,8 @@ async fn an_address_that_is_taken_is_told() {
     let address = taken.local_addr().expect("a bound socket has an address");
     let folder = folder();
     let text = format!(
-        "version: 1\nserver: {{ api: \"{address}\", internal: \"127.0.0.1:0\" }}\n\
-         database: {{ url: \"sqlite:{}\" }}\n",
+        "version: 1\nserver: {{ api: \"{address}\", graphql: \"127.0.0.1:0\", internal: \"127.0.0.1:0\" }}\n\
+         database: {{ path: \"{}\" }}\n",
         database_file(folder.path()).display()
     );
     let ended = run(&["all"], &write_text(folder.path(), &text), "").await;

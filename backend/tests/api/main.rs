@@ -11,14 +11,21 @@
 
 mod api_keys;
 mod commands;
+mod engines;
+mod graphql;
+mod graphql_bounds;
+mod graphql_socket;
 mod harness;
 mod health;
 mod internal;
 mod models;
+mod openai;
 mod processes;
 mod queries;
 mod refusals;
+mod sandbox;
 mod sessions;
+mod streams;
 mod throttle;
 mod tokens;
 mod users;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use testkit::wait::{PATIENCE, until};
 use tokio::net::TcpListener;
 
 use crate::harness::backend::{ADMIN, Backend, Session, folder};
@@ -94,7 +95,9 @@ async fn a_model_server_gets_what_it_needs_and_no_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_fails_is_not_believed() {
     let model = FakeModel::start(Script::Answer("Never.")).await;
-    let entry = format!("{}, answer_max: 4KiB", model.setting("m", "small"));
+    // One attempt a question, and never left alone: what is told of each failure is the point here.
+    let patience = "attempts_max: 1, circuit: { failures_max: 100 }";
+    let entry = format!("{}, answer_max: 4KiB, {patience}", model.setting("m", "small"));
     let backend = Backend::start(&Settings::development().model(entry)).await;
     let admin = backend.login(ADMIN).await;
     let completion = |content: Value| json!({ "choices": [{ "message": { "content": content } }] }).to_string();
@@ -120,7 +123,6 @@ async fn a_model_that_fails_is_not_believed() {
         assert!(!answer.body.contains("the model's own words"), "{what}: what it said stays inside: {answer:?}");
         assert!(!answer.body.contains("127.0.0.1"), "{what}: addresses stay inside: {answer:?}");
     }
-    // The model may have done the work: asking again would do it twice.
     assert_eq!(model.seen().len(), asked, "each question is asked once");
     model.now(Script::Answer("Montevideo."));
     let answer = ask(&backend, &admin, &json!({ "query": SIMPLE })).await;
@@ -177,4 +179,117 @@ async fn the_same_question_at_the_same_time_is_asked_once() {
         }
     }
     assert_eq!((fresh, model.seen().len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_is_asked_again_where_that_may_help() {
+    let model = FakeModel::start(Script::Answer("Montevideo.")).await;
+    let patience = "attempts_max: 3, circuit: { failures_max: 100 }";
+    let entry = format!("{}, {patience}", model.setting("m", "small"));
+    let backend = Backend::start(&Settings::development().model(entry)).await;
+    let admin = backend.login(ADMIN).await;
+    let mut asked = 0;
+    for (failures, status, answered) in [
+        (2, StatusCode::SERVICE_UNAVAILABLE, true),
+        (1, StatusCode::TOO_MANY_REQUESTS, true),
+        (1, StatusCode::BAD_REQUEST, false),
+        (3, StatusCode::INTERNAL_SERVER_ERROR, false),
+    ] {
+        for is_streamed in [false, true] {
+            println!("{failures} times {status}, streamed: {is_streamed}");
+            model.fail_next(failures, status);
+            let body = json!({ "query": format!("{failures} {status} {is_streamed}?"), "stream": is_streamed });
+            let answer = ask(&backend, &admin, &body).await;
+            if answered {
+                answer.expect_status(200);
+                assert!(answer.body.contains("Montevideo."), "{answer:?}");
+            } else {
+                answer.expect_problem(502, "model_failed");
+            }
+            asked += failures + usize::from(answered);
+            assert_eq!(model.seen().len(), asked, "{failures} times {status}");
+        }
+    }
+    // A server that says when to come back is believed, up to a bound.
+    model.now(Script::Busy(60));
+    ask(&backend, &admin, &json!({ "query": "Busy?" })).await.expect_problem(502, "model_failed");
+    assert_eq!(model.seen().len(), asked + 1, "nobody waits a minute");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_model_answers_in_place_of_one_that_fails() {
+    let (first, second) =
+        (FakeModel::start(Script::Silence).await, FakeModel::start(Script::Answer("From the second.")).await);
+    let entry = format!(
+        "{}, fallbacks: [second], attempts_max: 2, timeout: 1s, first_token_timeout: 1s, \
+         circuit: {{ failures_max: 100 }}",
+        first.setting("first", "small")
+    );
+    let settings = Settings::development().model(entry).model(second.setting("second", "large"));
+    let backend = Backend::start(&settings).await;
+    let admin = backend.login(ADMIN).await;
+    let cases = [
+        ("silence", Script::Silence, "first does not answer in time: second answers instead"),
+        ("busy", Script::Busy(60), "first is busy: second answers instead"),
+        ("its own fault", Script::Status(StatusCode::BAD_GATEWAY), "first fails: second answers instead"),
+        ("a key it does not know", Script::Status(StatusCode::UNAUTHORIZED), "first fails: second answers instead"),
+    ];
+    for (what, script, reason) in cases {
+        first.now(script);
+        for is_streamed in [false, true] {
+            println!("{what}, streamed: {is_streamed}");
+            let body = json!({ "query": format!("{what} {is_streamed}?"), "stream": is_streamed });
+            let answer = ask(&backend, &admin, &body).await;
+            answer.expect_status(200);
+            assert!(answer.body.contains(reason), "the answer says why: {answer:?}");
+            assert!(answer.body.contains("\"model\":\"second\""), "and who: {answer:?}");
+        }
+        // Kept with its reason.
+        let again = ask(&backend, &admin, &json!({ "query": format!("{what} false?") })).await;
+        assert_eq!(again.header("x-cache"), "hit", "{again:?}");
+        assert!(again.text_at("/routing/reason").contains(reason), "{again:?}");
+    }
+    let metrics = send(backend.internal_get("/metrics")).await.body;
+    let counted = "backend_model_fallbacks_total{model=\"first\"} 8";
+    assert!(metrics.contains(counted), "{counted} is not in\n{metrics}");
+    // A question that is refused as such is not taken elsewhere.
+    first.now(Script::Status(StatusCode::BAD_REQUEST));
+    ask(&backend, &admin, &json!({ "query": "Refused?" })).await.expect_problem(502, "model_failed");
+    assert_eq!(second.seen().len(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_fails_on_is_left_alone_and_probed() {
+    let model = FakeModel::start(Script::Status(StatusCode::INTERNAL_SERVER_ERROR)).await;
+    let entry =
+        format!("{}, attempts_max: 1, circuit: {{ failures_max: 2, open_for: 2s }}", model.setting("m", "small"));
+    let backend = Backend::start(&Settings::development().model(entry)).await;
+    let admin = backend.login(ADMIN).await;
+    let state = async || {
+        let listed = send(backend.get("/api/v1/models").bearer_auth(&admin.access)).await;
+        listed.items()[0]["circuit"].as_str().expect("a word").to_owned()
+    };
+    let query = json!({ "query": SIMPLE });
+    assert_eq!(state().await, "closed");
+    for _ in 0..2 {
+        ask(&backend, &admin, &query).await.expect_problem(502, "model_failed");
+    }
+    ask(&backend, &admin, &query).await.expect_problem(503, "model_unavailable");
+    assert_eq!((model.seen().len(), state().await.as_str()), (2, "open"), "it is not asked");
+    let metrics = send(backend.internal_get("/metrics")).await.body;
+    assert!(metrics.contains("backend_model_circuit{model=\"m\"} 2"), "{metrics}");
+    // The probe fails: left alone for as long again. The next one is answered.
+    until("it is probed", PATIENCE, async || (ask(&backend, &admin, &query).await.status == 502).then_some(())).await;
+    assert_eq!((model.seen().len(), state().await.as_str()), (3, "open"));
+    model.now(Script::Answer("Montevideo."));
+    until("it answers again", PATIENCE, async || {
+        let answer = ask(&backend, &admin, &query).await;
+        if answer.status == 503 {
+            return None;
+        }
+        answer.expect_status(200);
+        Some(())
+    })
+    .await;
+    assert_eq!((model.seen().len(), state().await.as_str()), (4, "closed"));
 }

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use crate::harness::backend::{ADMIN, Backend};
 use crate::harness::client::send;
+use crate::harness::events::{Events, text_of};
+use crate::harness::settings::Settings;
 
 /// What the embedded model is called, everywhere.
 const EMBEDDED: &str = "capibara6-dev";
@@ -25,7 +27,12 @@ async fn a_query_is_answered_and_the_answer_says_how() {
     assert!(body["routing"]["complexity"].as_u64().is_some_and(|score| (1..=100).contains(&score)), "{body}");
     let reason = body["routing"]["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("why"), "the reason names what it saw: {body}");
-    assert_eq!(body["cached"], false, "{body}");
+    assert_eq!((&body["cached"], first.header("x-cache")), (&json!(false), "miss"), "{body}");
+    assert_eq!(
+        (&body["finish_reason"], &body["ace"], body.get("e2b")),
+        (&json!("stop"), &Value::Null, None),
+        "{body}"
+    );
     assert_eq!(body["usage"]["prompt_tokens"], text.split(' ').count(), "{body}");
     let answer = first.text("answer");
     assert_eq!(body["usage"]["completion_tokens"], answer.split(' ').count(), "{body}");
@@ -37,7 +44,7 @@ async fn a_query_is_answered_and_the_answer_says_how() {
     // The same again is known, and from another program the same as well.
     let second = send(ask()).await;
     second.expect_status(200);
-    assert_eq!(second.json()["cached"], true, "{second:?}");
+    assert_eq!((&second.json()["cached"], second.header("x-cache")), (&json!(true), "hit"), "{second:?}");
     assert_eq!(second.text("answer"), answer);
     assert_ne!(second.text("id"), first.text("id"));
     let other = Backend::development().await;
@@ -95,6 +102,7 @@ async fn what_is_asked_is_checked() {
         ("too hot", json!({ "query": "q", "temperature": 2.1 }), "temperature"),
         ("too cold", json!({ "query": "q", "temperature": -0.1 }), "temperature"),
         ("a temperature that is text", json!({ "query": "q", "temperature": "warm" }), "temperature"),
+        ("a wish that is neither yes nor no", json!({ "query": "q", "execute": "yes" }), "execute"),
         ("a slip of the pen", json!({ "query": "q", "max_token": 7 }), "max_token"),
     ];
     for (what, body, word) in cases {
@@ -113,4 +121,31 @@ async fn the_models_can_be_listed() {
     answer.expect_status(200);
     let told: Vec<Value> = answer.items().iter().map(|item| json!([item["id"], item["provider"]])).collect();
     assert_eq!(told, [json!([EMBEDDED, "embedded"])], "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_public_answer_is_shared_where_the_operator_allows_it() {
+    for (section, shared) in [("cache: { public: true }", true), ("cache: { public: false }", false)] {
+        let backend = Backend::start(&Settings::development().section(section)).await;
+        let admin = backend.login(ADMIN).await;
+        let ann = backend.user(&admin, ("ann", "ann-has-a-password"), "user").await;
+        let public = json!({ "query": "What is shared?", "public": true });
+        send(backend.query(&public).bearer_auth(&admin.access)).await.expect_status(200);
+        let other = send(backend.query(&public).bearer_auth(&ann.access)).await;
+        assert_eq!(other.header("x-cache"), if shared { "hit" } else { "miss" }, "{section}");
+        let private = send(backend.query(&json!({ "query": "What is shared?" })).bearer_auth(&admin.access)).await;
+        assert_eq!(private.header("x-cache"), if shared { "miss" } else { "hit" }, "{section}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_model_streams_word_by_word() {
+    let backend = Backend::development().await;
+    let admin = backend.login(ADMIN).await;
+    let whole = send(backend.query(&json!({ "query": "What streams?" })).bearer_auth(&admin.access)).await;
+    send(backend.delete("/api/v1/cache").bearer_auth(&admin.access)).await.expect_status(200);
+    let body = json!({ "query": "What streams?", "stream": true });
+    let events = Events::open(backend.query(&body).bearer_auth(&admin.access)).await.rest().await;
+    assert_eq!(text_of(&events), whole.text("answer"));
+    assert_eq!(events.len(), whole.text("answer").split(' ').count() + 2, "a word an event: {events:?}");
 }

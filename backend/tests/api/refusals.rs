@@ -18,10 +18,12 @@ struct Guarded {
 }
 
 /// Every guarded route of the API.
-const GUARDED: [Guarded; 8] = [
+const GUARDED: [Guarded; 10] = [
     Guarded { method: "GET", path: "/auth/me", needs: &[] },
     Guarded { method: "GET", path: "/api/v1/models", needs: &["read", "api_access"] },
     Guarded { method: "POST", path: "/api/v1/query", needs: &["execute"] },
+    Guarded { method: "GET", path: "/api/v1/cache", needs: &["read", "api_access"] },
+    Guarded { method: "DELETE", path: "/api/v1/cache", needs: &["admin"] },
     Guarded { method: "GET", path: "/api/v1/users", needs: &["admin"] },
     Guarded { method: "POST", path: "/api/v1/users", needs: &["admin"] },
     Guarded { method: "GET", path: "/api/v1/api-keys", needs: &["read", "api_access"] },
@@ -106,6 +108,7 @@ async fn nobody_does_what_they_lack_a_permission_for() {
         // Inside, they find that the body is none, or that there is no such key.
         match route.method {
             "GET" => answer.expect_status(200).json(),
+            "DELETE" if route.path == "/api/v1/cache" => answer.expect_status(200).json(),
             "POST" => answer.expect_problem(400, "input_invalid"),
             _ => answer.expect_problem(404, "not_found"),
         };

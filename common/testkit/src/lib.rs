@@ -17,6 +17,7 @@
     reason = "a test says what it expects by failing"
 )]
 
+pub mod postgres;
 pub mod process;
 pub mod redis;
 pub mod token;

@@ -108,6 +108,14 @@ impl Program {
         kept.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// Memory of it that is resident, in KiB (Linux).
+    pub fn resident_kib(&self) -> u64 {
+        let file = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(file).expect("the program runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// What it has said so far on standard error.
     pub fn said(&self) -> String {
         self.stderr.text()

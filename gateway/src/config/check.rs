@@ -9,7 +9,8 @@ use std::time::Duration;
 use common::settings::{At, Decoder, Named, Position};
 
 use super::check_answers::{
-    check_compress, check_cors, check_does, check_hidden, check_rewrite, check_security, request_rules, response_rules,
+    check_compress, check_cors, check_does, check_hidden, check_rewrite, check_security, request_rules,
+    response_rules,
 };
 use super::check_limits::{check_limit, check_redis};
 use super::check_listeners::{certificate_use, check_certificates, check_listeners};
@@ -45,7 +46,7 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     let limits = file.limits.items.into_iter();
     let limits: Vec<Limit> = limits.filter_map(|item| check_limit(item, store, decoder)).collect();
     let cors = file.cors.items.into_iter().map(|item| check_cors(item, decoder)).collect();
-    let hide_headers = decoder.inside("hide_headers", |decoder| check_hidden(&file.hide_headers, decoder));
+    let hide_headers = check_hidden(&file.hide_headers, decoder);
     check_security(file.security_headers.as_ref(), decoder);
     let routes = check_routes(file.routes, &names, &limits, decoder);
     if file.client_ip.ipv6_prefix > 128 {

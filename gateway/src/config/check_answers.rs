@@ -110,6 +110,9 @@ fn check_respond(respond: &answers::Respond, decoder: &mut Decoder) -> Respond {
         decoder.mistake_at(&respond.status, "a status is 200 to 599");
     }
     let mut headers = pairs(&respond.headers, Side::Client, decoder);
+    if headers.iter().any(|(name, _)| name == CONTENT_TYPE) {
+        decoder.mistake_at(&respond.status, "the media type is a key of its own: content_type");
+    }
     let body = match &respond.body {
         None => Bytes::new(),
         Some(body) => {
@@ -132,7 +135,8 @@ fn check_redirect(redirect: &answers::Redirect, decoder: &mut Decoder) -> Redire
         decoder.mistake_at(&redirect.to, "a URL for clients has no user name");
     }
     if redirect.keep_path && (url.query().is_some() || url.fragment().is_some()) {
-        decoder.mistake_at(&redirect.to, "with keep_path the path is put behind it, so it ends before \"?\" and \"#\"");
+        decoder
+            .mistake_at(&redirect.to, "with keep_path the path is put behind it, so it ends before \"?\" and \"#\"");
     }
     let to = if redirect.keep_path { url.as_str().trim_end_matches('/') } else { url.as_str() };
     Redirect { status: redirect.status.code(), to: to.into(), keep_path: redirect.keep_path }
@@ -159,7 +163,9 @@ pub(super) fn check_rewrite(route: &routes::Route, decoder: &mut Decoder) -> Opt
 /// What the upstream is told besides. The values may be credentials, so they never print.
 pub(super) fn request_rules(rules: &RequestRules, decoder: &mut Decoder) -> HeaderRules {
     let mut set = pairs(&rules.set, Side::Upstream, decoder);
-    set.iter_mut().for_each(|(_, value)| value.set_sensitive(true));
+    for (_, value) in &mut set {
+        value.set_sensitive(true);
+    }
     HeaderRules { remove: names(&rules.remove, Side::Upstream, decoder), set, add: Vec::new() }
 }
 
@@ -200,7 +206,8 @@ pub(super) fn check_cors((name, cors): (At<String>, cors::Cors), decoder: &mut D
     }
     if cors.credentials.value {
         if let Some(any) = any {
-            decoder.mistake_at(any, "every page anywhere could act as its visitor: with credentials, name the origins");
+            decoder
+                .mistake_at(any, "every page anywhere could act as its visitor: with credentials, name the origins");
         }
         for wildcard in cors.headers.iter().chain(&cors.expose).filter(|header| header.value.0.as_str() == "*") {
             decoder.mistake_at(wildcard, "with credentials, * is a name like any other; name the headers");

@@ -20,7 +20,7 @@ pub(crate) use super::raw::answers::{Coding, Compression};
 pub(crate) use super::raw::auth::{
     CertificateName, ClaimNames, ClientCertificate, Introspection, KeySet, OpaqueTokens, RedisKeys, TokenAlgorithm,
 };
-pub(crate) use super::raw::headers::SecurityHeaders;
+pub(crate) use super::raw::headers::{FrameOptions, ReferrerPolicy, SecurityHeaders};
 pub(crate) use super::raw::limits::StoreDown;
 pub(crate) use super::raw::listeners::{ClientAuth, ClientAuthMode, Suite, TlsVersion};
 pub(crate) use super::raw::revocations::Revocations;

@@ -73,7 +73,10 @@ impl Decode for FieldValue {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
         let text = word_of(node, decoder)?;
         let value = HeaderValue::from_str(&text);
-        value.map(Self).map_err(|_| decoder.mistake(node.position, "a header's value is plain ASCII on one line")).ok()
+        value
+            .map(Self)
+            .map_err(|_| decoder.mistake(node.position, "a header's value is plain ASCII on one line"))
+            .ok()
     }
 
     fn shape() -> Shape {
@@ -115,7 +118,9 @@ impl Origin {
             name.split('.').all(|label| !label.is_empty() && label.bytes().all(is_host_byte))
         };
         let sound_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
-            && scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte));
+            && scheme
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte));
         if !(sound_scheme && sound_name && sound_port) {
             return Err(expected());
         }
@@ -136,9 +141,9 @@ impl Origin {
                 let labels = rest.and_then(|rest| rest.strip_suffix(suffix.as_bytes()));
                 // Only letters of a host: what looks like one must not hide a user name or a path.
                 labels.is_some_and(|labels| {
-                    labels.split(|byte| *byte == b'.').all(|label| {
-                        !label.is_empty() && label.iter().all(|byte| is_host_byte(*byte))
-                    })
+                    labels
+                        .split(|byte| *byte == b'.')
+                        .all(|label| !label.is_empty() && label.iter().all(|byte| is_host_byte(*byte)))
                 })
             }
         }

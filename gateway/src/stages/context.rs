@@ -63,6 +63,8 @@ pub(crate) struct DispatchNotes {
     pub attempt_began_ns: Option<u64>,
     /// When the head of the answer arrived, in steady time.
     pub answered_ns: Option<u64>,
+    /// When its first piece came, in steady time.
+    pub body_began_ns: Option<u64>,
     /// Bytes of the request's body seen in this attempt.
     pub body_bytes: u64,
 }

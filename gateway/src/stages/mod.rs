@@ -18,23 +18,41 @@ pub(crate) mod verdict;
 
 use crate::base::head::Head;
 use crate::base::refusal::Refusal;
+use crate::base::reply::Reply;
+use crate::route::table::Found;
 use admission::Target;
+use admission::address::Client;
 use auth::authorize::Permit;
 use common::code::Code;
 use context::Context;
 use limit::Caller;
 use plan::{Plan, Route};
+use verdict::Verdict;
 
-/// May this request go on? `Ok` holds the path to go on with, where it was not sent in its normal form.
+/// What becomes of a request that was not refused.
+#[derive(Debug)]
+pub(crate) enum Admitted {
+    /// It goes to an upstream, by this path where it was not sent in its normal form.
+    Forward(Option<Vec<u8>>),
+    /// It is answered here and now.
+    Answer(Reply),
+}
+
+/// May this request go on?
 ///
 /// # Errors
 /// The refusal to answer with.
-pub(crate) async fn admit(head: Head<'_>, plan: &Plan, context: &mut Context) -> Result<Option<Vec<u8>>, Refusal> {
+pub(crate) async fn admit(head: Head<'_>, plan: &Plan, context: &mut Context) -> Result<Admitted, Refusal> {
     let target = admission::sanity::check(&head, &plan.limits)?;
     let client = admission::address::client(&head, &plan.addresses);
     context.note_client(client);
+    admission::access::check_denied(client, &plan.denied)?;
+    if let Some(answer) = preflight(&head, &target, client, plan, context) {
+        return answer.map(Admitted::Answer);
+    }
     let route = admission::route(&target, head.method, &plan.routes)?;
     context.note_route(&route);
+    admission::access::check(client, &route)?;
     admission::size::check(&head, &route)?;
     admission::certificate::check(&head, &route)?;
     let caller = Caller { client, headers: head.headers, route: &route.id, identity: None };
@@ -49,7 +67,30 @@ pub(crate) async fn admit(head: Head<'_>, plan: &Plan, context: &mut Context) ->
             return Err(refusal);
         }
     }
-    Ok(target.rewritten())
+    Ok(match &route.answer {
+        None => Admitted::Forward(target.rewritten()),
+        Some(answer) => {
+            context.verdict = answer.verdict();
+            Admitted::Answer(answer.reply(&target.path, head.query, &route.hidden_query))
+        }
+    })
+}
+
+/// The answer to a browser that asks whether a page may send its request. `None` for every other request, and where the
+/// request that is asked about would find no route with `cors`: then this one goes its own way.
+fn preflight(
+    head: &Head<'_>,
+    target: &Target<'_>,
+    client: Client,
+    plan: &Plan,
+    context: &mut Context,
+) -> Option<Result<Reply, Refusal>> {
+    let preflight = admission::cors::preflight(head)?;
+    let Found::Route(route) = plan.routes.find(&target.host, &target.path, &preflight.method) else { return None };
+    let cors = route.cors.as_ref()?;
+    context.note_route(route);
+    context.verdict = Verdict::Answered;
+    Some(admission::access::check(client, route).and_then(|()| cors.answer(&preflight)))
 }
 
 /// Who is it, and may they? What is only watched is noted, and passes.

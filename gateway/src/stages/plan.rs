@@ -8,15 +8,19 @@ use std::time::Duration;
 use common::code::Code;
 use http::{HeaderName, HeaderValue};
 
+use super::admission::access::Networks;
 use super::admission::address::Addresses;
+use super::admission::cors::Cors;
 use super::admission::sanity::HeadLimits;
 use super::auth::authenticate::Scheme;
 use super::auth::credential::Bearers;
 use super::auth::revocations::Revocations;
+use super::dispatch::answer::Answer;
+use super::egress::security::Security;
 use super::limit::Limit;
 use crate::base::limiter::{KeyId, Standing};
 use crate::base::telemetry::metrics::{Metrics, RouteMetrics};
-use crate::config::checked::{CertificateUse, LogWhat, Owner, Requirements};
+use crate::config::checked::{CertificateUse, Compression, HeaderRules, LogWhat, Owner, Requirements, Rewrite};
 use crate::route::table::Table;
 use crate::upstream::pool::Pool;
 
@@ -25,17 +29,28 @@ use crate::upstream::pool::Pool;
 pub(crate) struct Plan {
     pub routes: Table<Arc<Route>>,
     pub addresses: Addresses,
+    /// Whose requests are refused on every route.
+    pub denied: Networks,
     pub limits: HeadLimits,
+    pub body_pace: BodyPace,
     /// Metrics of requests that fit no route.
     pub unrouted: RouteMetrics,
     pub metrics: Arc<Metrics>,
     pub revocations: Arc<Revocations>,
+    /// Fields of upstreams that clients never see.
+    pub hidden: Box<[HeaderName]>,
+    /// What browsers are told on every answer.
+    pub security: Option<Security>,
 }
 
 /// One route, with everything resolved.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub id: Arc<str>,
+    /// Who may use it, by address; `None` for everybody.
+    pub allow_from: Option<Networks>,
+    /// Whose pages may read its answers.
+    pub cors: Option<Cors>,
     /// Tried in this order; empty for a public route.
     pub schemes: Box<[Arc<Scheme>]>,
     /// Which kinds of bearer tokens they take.
@@ -58,7 +73,16 @@ pub(crate) struct Route {
     pub limits: Box<[Arc<Limit>]>,
     /// Those of them that need to know nothing of who sent the request.
     pub limits_by_address: Box<[Arc<Limit>]>,
-    pub pool: Arc<Pool>,
+    /// What the gateway answers by itself; `None` where an upstream is asked.
+    pub answer: Option<Answer>,
+    /// Who is asked; `None` where the gateway answers by itself.
+    pub pool: Option<Arc<Pool>>,
+    /// Under what name and path it is asked, and what else it is told.
+    pub rewrite: Option<Rewrite>,
+    pub request_headers: HeaderRules,
+    /// What the client is told besides.
+    pub response_headers: HeaderRules,
+    pub compress: Option<Arc<Compression>>,
     /// Replaces the upstream's own wait for an answer.
     pub timeout: Option<Duration>,
     /// How long a WebSocket may be silent; `None` where there may be none.
@@ -66,6 +90,15 @@ pub(crate) struct Route {
     pub body_bytes_max: u64,
     pub log: LogWhat,
     pub metrics: RouteMetrics,
+}
+
+/// How slowly a body may come in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyPace {
+    /// After so long it counts.
+    pub grace: Duration,
+    /// On average; 0 for as slowly as it likes.
+    pub bytes_per_second_min: u64,
 }
 
 /// Which header fields tell clients of their limits.

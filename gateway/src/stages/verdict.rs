@@ -11,8 +11,10 @@ use crate::base::failure::Failure;
 pub(crate) enum Verdict {
     /// An upstream's answer went out.
     Proxied,
-    /// The gateway answered by itself, without asking an upstream.
+    /// The gateway sent the client elsewhere, without asking an upstream.
     Redirected,
+    /// The gateway answered by itself, without asking an upstream.
+    Answered,
     /// A stage refused it.
     Refused { code: Code, policy: Option<Arc<str>> },
     /// It broke off: the client left, or the answer was cut after its head had gone out.
@@ -25,6 +27,7 @@ impl Verdict {
         match self {
             Self::Proxied => "proxied",
             Self::Redirected => "redirected",
+            Self::Answered => "answered",
             Self::Refused { .. } => "refused",
             Self::Failed(Failure::Client | Failure::ClientSlow | Failure::ClientProtocol) => "client_left",
             Self::Failed(_) => "cut",
@@ -35,7 +38,7 @@ impl Verdict {
     pub(crate) fn code(&self) -> Option<Code> {
         match self {
             Self::Refused { code, .. } => Some(*code),
-            Self::Proxied | Self::Redirected | Self::Failed(_) => None,
+            Self::Proxied | Self::Redirected | Self::Answered | Self::Failed(_) => None,
         }
     }
 
@@ -43,7 +46,7 @@ impl Verdict {
     pub(crate) fn policy(&self) -> Option<Arc<str>> {
         match self {
             Self::Refused { policy, .. } => policy.clone(),
-            Self::Proxied | Self::Redirected | Self::Failed(_) => None,
+            Self::Proxied | Self::Redirected | Self::Answered | Self::Failed(_) => None,
         }
     }
 }

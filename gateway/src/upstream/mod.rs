@@ -3,7 +3,7 @@
 //! For: the servers behind a name and where to find them, who of them is fit, whose turn it is, how many requests they get, and
 //! how often one may be tried again. May touch: the network, for health checks and names; a file of addresses. Promises: a pick takes no lock; an endpoint that is not fit gets no
 //! request; what was picked is given back when the ticket drops, however the request ended.
-//! Pingora's types stay in `peer.rs`. Read next: `pool.rs`.
+//! Pingora's types stay in `peer.rs` and `tunnel.rs`. Read next: `pool.rs`.
 
 pub(crate) mod discover;
 mod ejection;
@@ -16,3 +16,4 @@ pub(crate) mod pool;
 mod retry_budget;
 pub(crate) mod select;
 pub(crate) mod trust;
+mod tunnel;

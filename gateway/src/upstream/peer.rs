@@ -12,12 +12,16 @@ use rustls_pki_types::CertificateDer;
 use crate::base::failure::Failure;
 use crate::config::checked::{Place, Protocol, Upstream};
 use crate::upstream::trust::Trust;
+use crate::upstream::tunnel::Tunnels;
 
 /// Requests at a time on one HTTP/2 connection to a server; servers usually allow a hundred.
 const STREAMS_MAX: usize = 100;
 
 /// How often an HTTP/2 connection is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Sets connections for tunnels apart from those of ordinary requests.
+const TUNNEL_GROUP: u64 = 0x7475_6e6e_656c;
 
 /// A prepared peer, copied for each request.
 #[derive(Clone, Debug)]
@@ -81,6 +85,9 @@ impl PeerTemplate {
     /// A peer for one attempt to open a WebSocket, which may then be silent for `idle`. Frames have no other deadline.
     pub(crate) fn websocket_peer(&self, idle: Duration) -> Box<HttpPeer> {
         let mut peer = self.peer(Some(idle));
+        peer.options.custom_l4 = Some(Arc::new(Tunnels));
+        // Never one that ordinary requests have used: it does not pause.
+        peer.group_key ^= TUNNEL_GROUP;
         peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
         peer
     }

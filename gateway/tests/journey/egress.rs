@@ -113,7 +113,7 @@ async fn an_upgrade_that_no_route_allows_is_not_passed_on() {
 }
 
 /// An upstream whose connections a test holds in its own hands.
-async fn by_hand() -> (SocketAddr, mpsc::Receiver<TcpStream>) {
+pub async fn by_hand() -> (SocketAddr, mpsc::Receiver<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("a bound socket has an address");
     let (sender, receiver) = mpsc::channel(8);
@@ -128,7 +128,7 @@ async fn by_hand() -> (SocketAddr, mpsc::Receiver<TcpStream>) {
 }
 
 /// Reads until the text ends like this, and returns all of it.
-async fn read_until(stream: &mut (impl tokio::io::AsyncRead + Unpin), end: &str) -> String {
+pub async fn read_until(stream: &mut (impl tokio::io::AsyncRead + Unpin), end: &str) -> String {
     let mut bytes = Vec::new();
     let read = async {
         while !String::from_utf8_lossy(&bytes).contains(end) {

@@ -8,15 +8,21 @@
 #![allow(unreachable_pub, clippy::expect_used, clippy::panic, reason = "a test says what it expects by failing")]
 #![allow(clippy::too_many_lines, reason = "a table of cases is read as one thing")]
 
+mod access;
 mod admission;
+mod answers;
 mod auth;
 mod balance;
 mod budget;
 mod cluster;
+mod compression;
 mod config;
+mod cors;
 mod discovery;
 mod dispatch;
 mod egress;
+mod endurance;
+mod floods;
 mod forgery;
 mod grpc;
 mod harness;
@@ -27,6 +33,7 @@ mod mtls;
 mod proxy_protocol;
 mod reload;
 mod revocations;
+mod rewrite;
 mod route;
 mod schemes;
 mod shutdown;

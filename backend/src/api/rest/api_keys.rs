@@ -75,10 +75,10 @@ pub(in crate::api) async fn list(
 ) -> Result<Json<Page<ApiKeyAnswer>>, ApiError> {
     let limit = query.limit()?;
     let mark = query.after()?;
-    let after = mark.as_deref().map(parse_mark).transpose()?;
+    let after = mark.as_deref().map(|mark| parse_mark("cursor", mark)).transpose()?;
     let keys = services.api_keys.list(&caller, after, limit + 1).await?;
     let answers = keys.into_iter().map(ApiKeyAnswer::from).collect();
-    Ok(Json(Page::cut(answers, limit, |key: &ApiKeyAnswer| format!("{}:{}", key.created_at, key.id))))
+    Ok(Json(Page::cut(answers, limit, |key: &ApiKeyAnswer| write_mark(key.created_at, &key.id))))
 }
 
 /// `POST /api/v1/api-keys`
@@ -109,9 +109,14 @@ pub(in crate::api) async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What `list` wrote into a cursor: the second in which a key was made, and its id.
-fn parse_mark(mark: &str) -> Result<(i64, &str), ApiError> {
+/// The place of a key in its owner's list: the second in which it was made, and its id.
+pub(in crate::api) fn write_mark(created_at: i64, id: &str) -> String {
+    format!("{created_at}:{id}")
+}
+
+/// What `write_mark` wrote into a cursor, which came under this name.
+pub(in crate::api) fn parse_mark<'m>(name: &str, mark: &'m str) -> Result<(i64, &'m str), ApiError> {
     mark.split_once(':')
         .and_then(|(created_at, id)| Some((created_at.parse().ok()?, id)))
-        .ok_or_else(|| ApiError::input("cursor", "is not one that this list gave"))
+        .ok_or_else(|| ApiError::input(name, "is not one that this list gave"))
 }

@@ -4,15 +4,24 @@
 //! Promises: no decision is made here that a service could make. Read next: `queries.rs`.
 
 pub(super) mod api_keys;
+pub(super) mod cache;
 pub(super) mod health;
 pub(super) mod models;
+pub(super) mod openai;
+mod openai_types;
 pub(super) mod queries;
+mod sse;
 pub(super) mod tokens;
 pub(super) mod users;
 
 use common::code::Code;
 
 use super::error::ApiError;
+
+/// Whether an answer was kept from an earlier time, as a header.
+fn cache_header(cached: bool) -> [(&'static str, &'static str); 1] {
+    [("x-cache", if cached { "hit" } else { "miss" })]
+}
 
 /// For paths that no route has.
 pub(super) async fn no_route() -> ApiError {

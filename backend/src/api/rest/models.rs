@@ -25,6 +25,10 @@ struct ModelAnswer {
     provider: &'static str,
     max_tokens: u32,
     status: &'static str,
+    /// `closed`; `open` while it is left alone after failures; `half_open` while one request probes it.
+    circuit: &'static str,
+    /// The models that are asked instead, in order.
+    fallbacks: Vec<String>,
 }
 
 impl From<ModelInfo> for ModelAnswer {
@@ -35,6 +39,8 @@ impl From<ModelInfo> for ModelAnswer {
             provider: model.provider,
             max_tokens: model.tokens_max,
             status: model.status.as_str(),
+            circuit: model.circuit.as_str(),
+            fallbacks: model.fallbacks,
         }
     }
 }

@@ -2,15 +2,16 @@
 //!
 //! For: development and tests, without a network. May touch: nothing.
 //! Promises: the same text always gets the same answer; each answer begins with the model's name; what it says of the
-//! text is computed from the text. Read next: `openai.rs` for the real thing.
+//! text is computed from the text; it is told word by word. Read next: `openai.rs` for the real thing.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use super::Prompt;
-use crate::query::Usage;
-use crate::query::cache::Kept;
+use futures::{StreamExt as _, stream};
+
+use super::{Piece, Pieces, Prompt};
+use crate::query::{FinishReason, Usage};
 
 /// The name in configuration, answers and metrics.
 pub const MODEL_ID: &str = "capibara6-dev";
@@ -32,14 +33,22 @@ const EMPTY_WORDS: [&str; 36] = [
     "them", "then", "there", "these", "they", "this", "what", "when", "with", "your",
 ];
 
-/// Answers, at once.
-pub(in crate::query) fn ask(prompt: &Prompt<'_>) -> Kept {
-    let full = describe(prompt.text);
+/// Answers, word by word and at once.
+pub(super) fn begin(prompt: &Prompt<'_>) -> Pieces {
+    stream::iter(pieces(prompt).into_iter().map(Ok)).boxed()
+}
+
+fn pieces(prompt: &Prompt<'_>) -> Vec<Piece> {
+    let full = describe(prompt.messages.last().map_or("", |question| question.text.as_str()));
     let limit = usize::try_from(prompt.tokens_max).unwrap_or(usize::MAX);
-    let words: Vec<&str> = full.split(' ').take(limit).collect();
-    let usage =
-        Usage { prompt_tokens: prompt.text.split_whitespace().count() as u64, completion_tokens: words.len() as u64 };
-    Kept { text: words.join(" "), usage }
+    let words: Vec<&str> = full.split(' ').collect();
+    let told = words.len().min(limit);
+    let read: usize = prompt.messages.iter().map(|message| message.text.split_whitespace().count()).sum();
+    let usage = Usage { prompt_tokens: read as u64, completion_tokens: told as u64 };
+    let finish = if told < words.len() { FinishReason::Length } else { FinishReason::Stop };
+    let spaced = |(place, word): (usize, &str)| if place == 0 { word.to_owned() } else { format!(" {word}") };
+    let texts = words.into_iter().take(told).enumerate().map(spaced).map(Piece::Text);
+    texts.chain([Piece::Usage(usage), Piece::Finish(finish)]).collect()
 }
 
 fn describe(text: &str) -> String {
@@ -113,9 +122,25 @@ fn most_telling<'t>(sentences: &[&'t str], keywords: &[(String, usize)]) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::{Message, Role};
 
-    fn answer(text: &str, tokens_max: u32) -> Kept {
-        ask(&Prompt { text, tokens_max, temperature: None })
+    struct Told {
+        text: String,
+        usage: Usage,
+        finish: FinishReason,
+    }
+
+    fn answer(text: &str, tokens_max: u32) -> Told {
+        let messages = [Message { role: Role::User, text: text.to_owned() }];
+        let mut told = Told { text: String::new(), usage: Usage::default(), finish: FinishReason::Stop };
+        for piece in pieces(&Prompt { messages: &messages, tokens_max, temperature: None }) {
+            match piece {
+                Piece::Text(text) => told.text.push_str(&text),
+                Piece::Usage(usage) => told.usage = usage,
+                Piece::Finish(finish) => told.finish = finish,
+            }
+        }
+        told
     }
 
     #[test]
@@ -142,7 +167,8 @@ mod tests {
     fn tokens_are_words_and_bounded() {
         let kept = answer("Anything at all", 3);
         assert_eq!(kept.text, "capibara6-dev: this is");
-        assert_eq!(kept.usage.completion_tokens, 3);
+        assert_eq!((kept.usage.completion_tokens, kept.finish), (3, FinishReason::Length));
+        assert_eq!(answer("Anything at all", TOKENS_MAX).finish, FinishReason::Stop);
     }
 
     #[test]

@@ -1,84 +1,77 @@
 //! Providers: where answers come from.
 //!
-//! For: one face over model servers and the embedded model. May touch: the network, in `openai.rs` only.
-//! Promises: every wait and every answer is bounded; an error says which step failed and never holds a key.
-//! Read next: `openai.rs`, then `embedded.rs`.
+//! For: one face over model servers and the embedded model. May touch: the network, in `openai.rs` and `reading.rs`.
+//! Promises: every wait and every answer is bounded; an error says which step failed and never holds a key; whoever
+//! drops the pieces of an answer ends the work on it. Read next: `openai.rs`, then `embedded.rs`.
 
 mod embedded;
+mod error;
 mod openai;
+mod reading;
+mod sse;
+mod wire;
+
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use reqwest::{Client, Url};
+
+use super::{FinishReason, Message, Usage};
 
 pub(super) use embedded::TOKENS_MAX as EMBEDDED_TOKENS_MAX;
 pub(super) use openai::OpenAi;
 
 pub use embedded::MODEL_ID as EMBEDDED_MODEL_ID;
-
-use super::cache::Kept;
+pub use error::ProviderError;
 
 /// What a model is asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prompt<'a> {
-    /// The text.
-    pub(super) text: &'a str,
+    /// What was said, the question last.
+    pub(super) messages: &'a [Message],
     /// The most tokens of the answer.
     pub(super) tokens_max: u32,
     /// From 0 to 2; the model's own default, if `None`.
     pub(super) temperature: Option<f64>,
 }
 
+/// How an answer is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// In one piece.
+    Whole,
+    /// Piece by piece, as it comes to be.
+    Streamed,
+}
+
+/// A piece of an answer. Text comes first; usage, where the server tells it, and the reason why it stopped come last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// The next words.
+    Text(String),
+    /// What it took.
+    Usage(Usage),
+    /// Why it stopped.
+    Finish(FinishReason),
+}
+
+/// An answer that comes to be. After an error there is nothing more.
+pub(super) type Pieces = BoxStream<'static, Result<Piece, ProviderError>>;
+
 /// A place where answers come from.
 pub(super) enum Provider {
     /// A server of the OpenAI-compatible HTTP API.
-    OpenAi(OpenAi),
+    OpenAi(Box<OpenAi>),
     /// This process, for development and tests.
     Embedded,
 }
 
-/// The client of a model server cannot be built.
-#[derive(Debug, thiserror::Error)]
-#[error("the client of model {model:?} cannot be built")]
-pub struct BuildError {
-    pub(super) model: String,
-    #[source]
-    pub(super) source: reqwest::Error,
-}
-
-/// Why a model gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ProviderError {
-    /// No connection, also not at the second attempt.
-    #[error("no connection to the model's server")]
-    Connect(#[source] reqwest::Error),
-    /// No answer in time.
-    #[error("no answer of the model's server in time")]
-    Timeout,
-    /// The connection broke before the answer was complete.
-    #[error("the connection to the model's server broke")]
-    Broken(#[source] reqwest::Error),
-    /// The server answered with another status than 200.
-    #[error("the model's server answered {status}")]
-    Status {
-        /// Which.
-        status: u16,
-    },
-    /// The answer is larger than allowed.
-    #[error("the answer of the model's server is larger than {bytes_max} bytes")]
-    TooLarge {
-        /// How large it may be.
-        bytes_max: usize,
-    },
-    /// The answer is not what the API promises.
-    #[error("the answer of the model's server is not a chat completion")]
-    Malformed(#[source] serde_json::Error),
-    /// The answer holds no text.
-    #[error("the answer of the model's server holds no text")]
-    Empty,
-}
-
 impl Provider {
-    pub(super) async fn ask(&self, prompt: &Prompt<'_>) -> Result<Kept, ProviderError> {
+    /// Asks once.
+    pub(super) async fn begin(&self, prompt: &Prompt<'_>, mode: Mode) -> Result<Pieces, ProviderError> {
         match self {
-            Self::OpenAi(server) => server.ask(prompt).await,
-            Self::Embedded => Ok(embedded::ask(prompt)),
+            Self::OpenAi(server) => server.begin(prompt, mode).await,
+            Self::Embedded => Ok(embedded::begin(prompt)),
         }
     }
 
@@ -88,4 +81,18 @@ impl Provider {
             Self::Embedded => "embedded",
         }
     }
+}
+
+/// A client for one server: no redirects, no retries of its own, no proxies of the environment.
+pub(super) fn client(url: &Url, connect_timeout: Duration) -> Result<Client, reqwest::Error> {
+    let mut builder = Client::builder()
+        .connect_timeout(connect_timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy();
+    if url.scheme() == "http" {
+        // Without TLS no certificate is looked at, so a machine without any can still ask a server beside it.
+        builder = builder.tls_certs_only(std::iter::empty());
+    }
+    builder.build()
 }

@@ -1,23 +1,23 @@
 //! `OpenAI`: asks a server of the OpenAI-compatible HTTP API.
 //!
-//! For: vLLM, llama.cpp, Ollama and hosted services, over `POST …/chat/completions`. May touch: the network.
-//! Promises: connection and whole answer have deadlines, the answer a size; only a failed connection is tried again,
-//! once, because then the server has seen nothing; redirects and proxies of the environment are not followed.
-//! Read next: `embedded.rs`.
+//! For: vLLM, llama.cpp, Ollama and hosted services, over `POST …/chat/completions`, whole or streamed.
+//! May touch: the network. Promises: each wait has a deadline and the answer a size; it asks once, and leaves asking again
+//! to `failover.rs`; redirects and proxies of the environment are not followed.
+//! Read next: `reading.rs` for streamed answers, `embedded.rs` for no server at all.
 
 use std::time::Duration;
 
 use common::secret::Secret;
-use reqwest::{Client, Response, Url};
-use serde::{Deserialize, Serialize};
+use futures::{StreamExt as _, stream};
+use http::header::RETRY_AFTER;
+use reqwest::{Client, Response, StatusCode, Url};
+use tokio::time::{Instant, timeout_at};
 
-use super::{BuildError, Prompt, ProviderError};
+use super::reading::{self, Limits};
+use super::wire::{Completion, Request};
+use super::{Mode, Piece, Pieces, Prompt, ProviderError};
 use crate::config;
-use crate::query::Usage;
-use crate::query::cache::Kept;
-
-/// Attempts to connect: the first, and one more.
-const CONNECT_ATTEMPTS_MAX: u32 = 2;
+use crate::query::{BuildError, FinishReason};
 
 /// A model server.
 pub(in crate::query) struct OpenAi {
@@ -26,122 +26,78 @@ pub(in crate::query) struct OpenAi {
     key: Option<Secret>,
     model: String,
     timeout: Duration,
+    first_token_timeout: Duration,
+    token_timeout: Duration,
     answer_bytes_max: usize,
-}
-
-#[derive(Serialize)]
-struct Request<'a> {
-    model: &'a str,
-    messages: [Message<'a>; 1],
-    max_tokens: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<f64>,
-    stream: bool,
-}
-
-#[derive(Serialize)]
-struct Message<'a> {
-    role: &'static str,
-    content: &'a str,
-}
-
-// Servers add members of their own; what is not needed is not read.
-#[derive(Deserialize)]
-struct Completion {
-    choices: Vec<Choice>,
-    #[serde(default)]
-    usage: Option<CompletionUsage>,
-}
-
-#[derive(Deserialize)]
-struct Choice {
-    message: ChoiceMessage,
-}
-
-#[derive(Deserialize)]
-struct ChoiceMessage {
-    #[serde(default)]
-    content: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct CompletionUsage {
-    #[serde(default)]
-    prompt_tokens: u64,
-    #[serde(default)]
-    completion_tokens: u64,
 }
 
 impl OpenAi {
     pub(in crate::query) fn new(model: &config::Model) -> Result<Self, BuildError> {
-        let mut builder = Client::builder()
-            .connect_timeout(model.connect_timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy();
-        if model.completions_url.scheme() == "http" {
-            // Without TLS no certificate is looked at, so a machine without any can still ask a server beside it.
-            builder = builder.tls_certs_only(std::iter::empty());
-        }
+        let client = super::client(&model.completions_url, model.connect_timeout)
+            .map_err(|source| BuildError::Client { model: model.id.clone(), source })?;
         Ok(Self {
-            client: builder.build().map_err(|source| BuildError { model: model.id.clone(), source })?,
+            client,
             url: model.completions_url.clone(),
             key: model.key.clone(),
             model: model.upstream_name.clone(),
             timeout: model.timeout,
+            first_token_timeout: model.first_token_timeout,
+            token_timeout: model.token_timeout,
             answer_bytes_max: model.answer_bytes_max,
         })
     }
 
-    pub(in crate::query) async fn ask(&self, prompt: &Prompt<'_>) -> Result<Kept, ProviderError> {
-        match tokio::time::timeout(self.timeout, self.ask_in_time(prompt)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(ProviderError::Timeout),
+    /// Asks. A whole answer is there when this returns; of a streamed one, its head is.
+    pub(in crate::query) async fn begin(&self, prompt: &Prompt<'_>, mode: Mode) -> Result<Pieces, ProviderError> {
+        let asked_at = Instant::now();
+        let ends_at = asked_at + self.timeout;
+        match mode {
+            Mode::Whole => {
+                let whole = timeout_at(ends_at, self.whole(prompt)).await;
+                let pieces = whole.map_err(|_| ProviderError::Timeout)??;
+                Ok(stream::iter(pieces.into_iter().map(Ok)).boxed())
+            }
+            Mode::Streamed => {
+                let first_by = ends_at.min(asked_at + self.first_token_timeout);
+                let response = timeout_at(first_by, self.send(prompt, true)).await;
+                let limits = Limits {
+                    first_by,
+                    event_timeout: self.token_timeout,
+                    ends_at,
+                    text_bytes_max: self.answer_bytes_max,
+                };
+                Ok(reading::pieces(response.map_err(|_| ProviderError::Timeout)??, limits))
+            }
         }
     }
 
-    async fn ask_in_time(&self, prompt: &Prompt<'_>) -> Result<Kept, ProviderError> {
-        let response = self.send(prompt).await?;
-        if response.status() != reqwest::StatusCode::OK {
-            return Err(ProviderError::Status { status: response.status().as_u16() });
-        }
+    async fn whole(&self, prompt: &Prompt<'_>) -> Result<Vec<Piece>, ProviderError> {
+        let response = self.send(prompt, false).await?;
         let body = self.read(response).await?;
         let completion: Completion = serde_json::from_slice(&body).map_err(ProviderError::Malformed)?;
-        let text = completion.choices.into_iter().next().and_then(|choice| choice.message.content);
-        let usage = completion.usage.map_or(Usage { prompt_tokens: 0, completion_tokens: 0 }, |usage| Usage {
-            prompt_tokens: usage.prompt_tokens,
-            completion_tokens: usage.completion_tokens,
-        });
-        let text = text.filter(|text| !text.is_empty()).ok_or(ProviderError::Empty)?;
-        Ok(Kept { text, usage })
+        let choice = completion.choices.into_iter().next().ok_or(ProviderError::Empty)?;
+        let text = choice.message.content.filter(|text| !text.is_empty()).ok_or(ProviderError::Empty)?;
+        let mut pieces = vec![Piece::Text(text)];
+        pieces.extend(completion.usage.map(|usage| Piece::Usage(usage.into())));
+        pieces.push(Piece::Finish(choice.finish_reason.as_deref().map_or(FinishReason::Stop, FinishReason::of)));
+        Ok(pieces)
     }
 
-    async fn send(&self, prompt: &Prompt<'_>) -> Result<Response, ProviderError> {
-        let request = Request {
-            model: &self.model,
-            messages: [Message { role: "user", content: prompt.text }],
-            max_tokens: prompt.tokens_max,
-            temperature: prompt.temperature,
-            stream: false,
-        };
-        let mut attempt = 1;
-        loop {
-            let mut builder = self.client.post(self.url.clone()).json(&request);
-            if let Some(key) = &self.key {
-                builder = builder.bearer_auth(key.expose());
-            }
-            match builder.send().await {
-                Ok(response) => return Ok(response),
-                Err(error) if error.is_connect() && attempt < CONNECT_ATTEMPTS_MAX => attempt += 1,
-                // The address may hold what the operator does not want in a log of errors.
-                Err(error) => return Err(failure(error.without_url())),
-            }
+    async fn send(&self, prompt: &Prompt<'_>, stream: bool) -> Result<Response, ProviderError> {
+        let mut builder = self.client.post(self.url.clone()).json(&Request::new(&self.model, prompt, stream));
+        if let Some(key) = &self.key {
+            builder = builder.bearer_auth(key.expose());
         }
+        let response = builder.send().await.map_err(ProviderError::of)?;
+        if response.status() == StatusCode::OK {
+            return Ok(response);
+        }
+        Err(ProviderError::Status { status: response.status().as_u16(), retry_after: retry_after(&response) })
     }
 
     async fn read(&self, mut response: Response) -> Result<Vec<u8>, ProviderError> {
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| failure(error.without_url()))? {
+        while let Some(chunk) = response.chunk().await.map_err(ProviderError::of)? {
             if body.len().saturating_add(chunk.len()) > self.answer_bytes_max {
                 return Err(ProviderError::TooLarge { bytes_max: self.answer_bytes_max });
             }
@@ -151,13 +107,8 @@ impl OpenAi {
     }
 }
 
-fn failure(error: reqwest::Error) -> ProviderError {
-    // A connection that took too long is a failed connection, not a slow model.
-    if error.is_connect() {
-        ProviderError::Connect(error)
-    } else if error.is_timeout() {
-        ProviderError::Timeout
-    } else {
-        ProviderError::Broken(error)
-    }
+/// When the server wants to be asked again, where it says so in seconds. The other form, a date, needs clocks that agree.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    text.trim().parse().ok().map(Duration::from_secs)
 }

@@ -16,6 +16,7 @@ use testkit::process::{Ended, Program};
 use testkit::wait::PATIENCE;
 
 use super::client::{self, Answer, send};
+use super::database::Engine;
 use super::settings::Settings;
 
 /// The account that development starts with.
@@ -30,6 +31,8 @@ pub struct Backend {
     client: Client,
     /// Where the API listens.
     pub api: SocketAddr,
+    /// Where GraphQL listens; `None` where it does not.
+    pub graphql: Option<SocketAddr>,
     /// Where introspection and metrics listen.
     pub internal: SocketAddr,
     folder: Folder,
@@ -64,6 +67,11 @@ impl Backend {
         Self::start_in(&folder(), settings).await
     }
 
+    /// Starts a backend with these settings, which keeps things there.
+    pub async fn start_on(engine: &Engine, settings: &Settings) -> Self {
+        Self::start(&settings.clone().on(engine)).await
+    }
+
     /// Starts a backend with these settings on the database in this folder.
     pub async fn start_in(folder: &Folder, settings: &Settings) -> Self {
         Self::start_as("all", folder, &settings.write(folder.path())).await
@@ -73,8 +81,9 @@ impl Backend {
     pub async fn start_as(command_name: &str, folder: &Folder, file: &Path) -> Self {
         let mut program = Program::start("backend", command(&[command_name], file), "");
         let api = program.listening("api").await;
+        let graphql = if command_name == "api" { None } else { Some(program.listening("graphql").await) };
         let internal = program.listening("internal").await;
-        Self { program, client: client::plain(), api, internal, folder: Arc::clone(folder) }
+        Self { program, client: client::plain(), api, graphql, internal, folder: Arc::clone(folder) }
     }
 
     /// Where this backend keeps everything.
@@ -110,6 +119,16 @@ impl Backend {
     /// A DELETE request.
     pub fn delete(&self, path: &str) -> RequestBuilder {
         self.client.delete(self.url(path))
+    }
+
+    /// The address of a path of the listener of GraphQL.
+    pub fn graphql_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.graphql.expect("this backend serves GraphQL"))
+    }
+
+    /// A request to the listener of GraphQL.
+    pub fn graphql_request(&self, method: &str, path: &str) -> RequestBuilder {
+        self.client.request(method.parse().expect("a method"), self.graphql_url(path))
     }
 
     /// A GET request to the internal listener.

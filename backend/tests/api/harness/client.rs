@@ -39,6 +39,12 @@ impl Answer {
         value.unwrap_or_else(|| panic!("no text {member:?} in {self:?}"))
     }
 
+    /// Text somewhere within the body, by its JSON pointer (RFC 6901).
+    pub fn text_at(&self, pointer: &str) -> String {
+        let value = self.json().pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        value.unwrap_or_else(|| panic!("no text at {pointer:?} in {self:?}"))
+    }
+
     /// The items of a page of a list.
     pub fn items(&self) -> Vec<Value> {
         let items = self.json()["items"].as_array().cloned();

@@ -1,14 +1,26 @@
 //! Database: what is kept, looked at from outside.
 //!
-//! For: the audit log, which no URL shows, the promise that no secret is kept in the open, and faults.
-//! May touch: the database file of a test. Read next: `sessions.rs` in the folder above.
+//! For: where a backend keeps things, the audit log, which no URL shows, the promise that no secret is kept in the open,
+//! and faults. May touch: the database of a test. Read next: `sessions.rs` in the folder above.
 
 use std::path::Path;
 
-use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{Connection as _, PgConnection};
 
 use super::settings::database_file;
+
+/// Every security event, in the order in which they happened.
+const EVENTS: &str = "SELECT kind, subject, client, detail FROM audit_events ORDER BY id";
+
+/// Where a backend keeps things.
+#[derive(Clone, Debug)]
+pub enum Engine {
+    /// In a file in its own folder.
+    Sqlite,
+    /// On a server, at this address.
+    Postgres(String),
+}
 
 /// One security event.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -29,14 +41,26 @@ pub async fn open(folder: &Path) -> SqliteConnection {
     SqliteConnection::connect_with(&options).await.expect("the backend has made its database")
 }
 
-/// Every security event so far, in the order in which they happened.
+/// Every security event so far of the backend in this folder.
 pub async fn events(folder: &Path) -> Vec<Event> {
-    let options = SqliteConnectOptions::new().filename(database_file(folder)).read_only(true);
-    let mut database = SqliteConnection::connect_with(&options).await.expect("the backend has made its database");
-    sqlx::query_as("SELECT kind, subject, client, detail FROM audit_events ORDER BY id")
-        .fetch_all(&mut database)
-        .await
-        .expect("the database has its audit log")
+    events_on(&Engine::Sqlite, folder).await
+}
+
+/// Every security event so far of a backend that keeps things there.
+pub async fn events_on(engine: &Engine, folder: &Path) -> Vec<Event> {
+    let events = match engine {
+        Engine::Sqlite => {
+            let options = SqliteConnectOptions::new().filename(database_file(folder)).read_only(true);
+            let mut database =
+                SqliteConnection::connect_with(&options).await.expect("the backend has made its database");
+            sqlx::query_as(EVENTS).fetch_all(&mut database).await
+        }
+        Engine::Postgres(url) => {
+            let mut database = PgConnection::connect(url).await.expect("the server takes connections");
+            sqlx::query_as(EVENTS).fetch_all(&mut database).await
+        }
+    };
+    events.expect("the database has its audit log")
 }
 
 /// Whether a text stands anywhere in the database, its write-ahead log included.

@@ -9,6 +9,9 @@
 pub mod backend;
 pub mod client;
 pub mod database;
+pub mod events;
 pub mod model;
+pub mod sandbox;
 pub mod settings;
+pub mod socket;
 pub mod token;

@@ -1,9 +1,12 @@
 //! Settings: the backend's file, written as an operator would write it.
 //!
 //! For: naming only what a test is about. May touch: the folder it is told to write to.
-//! Promises: ports of the system's choice, and a database in the same folder. Read next: `backend.rs`.
+//! Promises: ports of the system's choice, and a database in the same folder, unless a server is named.
+//! Read next: `backend.rs`.
 
 use std::path::{Path, PathBuf};
+
+use super::database::Engine;
 
 /// The `iss` of every token.
 pub const ISSUER: &str = "https://auth.capibara6.test/";
@@ -16,11 +19,14 @@ pub const AUDIENCE: &str = "capibara6-test";
 pub struct Settings {
     environment: &'static str,
     server: String,
+    engine: Engine,
     database: String,
     auth: String,
     introspection: String,
     models: Vec<String>,
     routing: String,
+    graphql: String,
+    sections: String,
 }
 
 impl Settings {
@@ -29,11 +35,14 @@ impl Settings {
         Self {
             environment: "development",
             server: "drain: 5s".into(),
+            engine: Engine::Sqlite,
             database: String::new(),
             auth: String::new(),
             introspection: String::new(),
             models: Vec::new(),
             routing: String::new(),
+            graphql: String::new(),
+            sections: String::new(),
         }
     }
 
@@ -48,7 +57,13 @@ impl Settings {
         self
     }
 
-    /// What `database:` holds besides its address.
+    /// Where things are kept: in the folder that these settings are written to, unless this says otherwise.
+    pub fn on(mut self, engine: &Engine) -> Self {
+        self.engine = engine.clone();
+        self
+    }
+
+    /// What `database:` holds besides its place.
     pub fn database(mut self, members: impl Into<String>) -> Self {
         self.database = members.into();
         self
@@ -78,27 +93,46 @@ impl Settings {
         self
     }
 
+    /// What `graphql:` holds.
+    pub fn graphql(mut self, members: impl Into<String>) -> Self {
+        self.graphql = members.into();
+        self
+    }
+
+    /// One more section, with its name, such as `cache: { public: true }`.
+    pub fn section(mut self, line: &str) -> Self {
+        self.sections.push_str(line);
+        self.sections.push('\n');
+        self
+    }
+
     /// Writes them to `backend.yaml` in a folder.
     pub fn write(&self, folder: &Path) -> PathBuf {
         let models: Vec<String> = self.models.iter().map(|model| format!("{{ {model} }}")).collect();
+        let place = match &self.engine {
+            Engine::Sqlite => format!("path: \"{}\"", database_file(folder).display()),
+            Engine::Postgres(url) => format!("url: {}", secret_file(folder, "database", url)),
+        };
         let text = format!(
             "version: 1\n\
              environment: {}\n\
              log: {{ filter: info, format: json }}\n\
-             server: {{ api: \"127.0.0.1:0\", internal: \"127.0.0.1:0\", {} }}\n\
-             database: {{ url: \"sqlite:{}\", {} }}\n\
+             server: {{ api: \"127.0.0.1:0\", graphql: \"127.0.0.1:0\", internal: \"127.0.0.1:0\", {} }}\n\
+             database: {{ {place}, {} }}\n\
              auth: {{ issuer: \"{ISSUER}\", audience: {AUDIENCE}, {} }}\n\
              introspection: {{ {} }}\n\
              models: [{}]\n\
-             routing: {{ {} }}\n",
+             routing: {{ {} }}\n\
+             graphql: {{ {} }}\n{}",
             self.environment,
             self.server,
-            database_file(folder).display(),
             self.database,
             self.auth,
             self.introspection,
             models.join(", "),
             self.routing,
+            self.graphql,
+            self.sections,
         );
         write_text(folder, &text)
     }

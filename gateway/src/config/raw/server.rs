@@ -79,6 +79,8 @@ section! {
         pub keepalive_requests: u32 = "10000",
         /// How long to wait for the next piece of a request's body.
         pub body_timeout: Millis = "60s",
+        /// Bytes a second that a request's body brings at least, on average, once `body_timeout` has passed; 0 for no minimum.
+        pub body_rate_min: ByteSize = "64",
         /// How long to wait for a client to take a piece of the answer.
         pub write_timeout: Millis = "60s",
         /// Size of a request's header section; larger ones are answered 431.

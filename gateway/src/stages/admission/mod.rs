@@ -1,12 +1,14 @@
 //! Admission (A): may it come in?
 //!
 //! For: what can be said of a request before anybody asks who sent it: is it sound, whose address is it, which route,
-//! how much may that address ask. May touch: the head, the route table, limits by address.
+//! may that address use it, may a page of another origin, how much may that address ask. May touch: the head, the route table, limits by address.
 //! Promises: what is matched here is the normal form of the path, and that same form is what goes out.
 //! Read next: `sanity.rs`.
 
+pub(crate) mod access;
 pub(crate) mod address;
 pub(crate) mod certificate;
+pub(crate) mod cors;
 pub(crate) mod rate_by_ip;
 pub(crate) mod sanity;
 pub(crate) mod size;

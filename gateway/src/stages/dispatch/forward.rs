@@ -34,6 +34,8 @@ const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 capibara6");
 
 /// Where header edits go: Pingora's request, or a plain map in a test.
 pub(crate) trait HeaderSink {
+    /// The headers as they are now.
+    fn fields(&self) -> &HeaderMap;
     fn set(&mut self, name: HeaderName, value: HeaderValue);
     fn append(&mut self, name: HeaderName, value: HeaderValue);
     fn remove(&mut self, name: &HeaderName);
@@ -201,6 +203,10 @@ mod tests {
     use crate::stages::auth::{Identity, Method as AuthMethod};
 
     impl HeaderSink for HeaderMap {
+        fn fields(&self) -> &HeaderMap {
+            self
+        }
+
         fn set(&mut self, name: HeaderName, value: HeaderValue) {
             self.insert(name, value);
         }

@@ -5,8 +5,10 @@
 //! was set here; a retry goes to another server, within the budget, and never repeats what must not be repeated.
 //! Read next: `pick.rs`, `forward.rs`, `retry.rs`.
 
+pub(crate) mod answer;
 pub(crate) mod body;
 pub(crate) mod forward;
 pub(crate) mod outcome;
 pub(crate) mod pick;
 pub(crate) mod retry;
+pub(crate) mod rewrite;

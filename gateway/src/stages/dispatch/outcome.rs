@@ -11,7 +11,8 @@ use crate::stages::context::Context;
 pub(crate) fn answered(status: StatusCode, context: &mut Context) {
     let now_ns = SystemClock.steady_ns();
     context.dispatch.answered_ns = Some(now_ns);
-    let (Some(route), Some(ticket)) = (&context.route, &context.dispatch.ticket) else { return };
+    let pool = context.route.as_ref().and_then(|route| route.pool.as_ref());
+    let (Some(pool), Some(ticket)) = (pool, &context.dispatch.ticket) else { return };
     if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
@@ -20,5 +21,5 @@ pub(crate) fn answered(status: StatusCode, context: &mut Context) {
     }
     let gives_up =
         matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
-    route.pool.note_outcome(&ticket.endpoint, !gives_up);
+    pool.note_outcome(&ticket.endpoint, !gives_up);
 }

@@ -24,7 +24,8 @@ pub(crate) async fn pick<'c>(
     headers: &HeaderMap,
     context: &'c mut Context,
 ) -> Result<&'c Ticket, Refusal> {
-    let pool = &route.pool;
+    // A route without an upstream is answered before.
+    let Some(pool) = &route.pool else { return Err(Refusal::new(Code::InternalError)) };
     let attempts = context.dispatch.attempts;
     context.dispatch.ticket = None;
     if attempts == 0 {
@@ -47,7 +48,7 @@ pub(crate) async fn pick<'c>(
     notes.stick_to = pool.sticky().map(|_| ticket.endpoint.hash).filter(|hash| wish.sticky != Some(*hash));
     notes.attempts += 1;
     notes.attempt_began_ns = Some(SystemClock.steady_ns());
-    notes.body_bytes = 0;
+    (notes.body_bytes, notes.body_began_ns) = (0, None);
     Ok(notes.ticket.insert(ticket))
 }
 

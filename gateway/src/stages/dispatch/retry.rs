@@ -32,22 +32,23 @@ pub(crate) fn decide(
     failure: Failure,
     progress: Progress,
 ) -> bool {
+    let Some(pool) = &route.pool else { return false };
     if let (true, Some(ticket)) = (failure.is_of_upstream(), &notes.ticket) {
-        route.pool.note_outcome(&ticket.endpoint, false);
+        pool.note_outcome(&ticket.endpoint, false);
     }
     if let (Failure::Connect, Some(ticket)) = (failure, &notes.ticket)
         && let Some(healthy) = ticket.endpoint.health.report(false)
     {
-        tracing::warn!(upstream = %route.pool.name, endpoint = %ticket.endpoint.label, healthy, "endpoint health changed");
+        tracing::warn!(upstream = %pool.name, endpoint = %ticket.endpoint.label, healthy, "endpoint health changed");
     }
-    let repeats_late = route.pool.per_try().is_some();
+    let repeats_late = pool.per_try().is_some();
     if !repeatable(method.is_idempotent() || is_keyed, repeats_late, failure, progress) {
         return false;
     }
     if matches!(progress, Progress::Sent { reused: true, .. }) {
-        route.pool.forget_tried(&mut notes.tried);
+        pool.forget_tried(&mut notes.tried);
     }
-    route.pool.may_retry(notes.attempts, notes.tried)
+    pool.may_retry(notes.attempts, notes.tried)
 }
 
 /// What a server has not seen may always be sent again; what it may have seen, only when its method says that twice is as

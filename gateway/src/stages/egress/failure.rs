@@ -25,8 +25,8 @@ pub(crate) fn refusal(failure: Failure, route: Option<&Route>) -> Option<Refusal
     };
     let about_upstream = matches!(failure, Failure::Timeout | Failure::Broken | Failure::Protocol);
     let refusal = Refusal::new(code);
-    Some(match route {
-        Some(route) if about_upstream => refusal.policy(&route.pool.name),
+    Some(match route.and_then(|route| route.pool.as_ref()) {
+        Some(pool) if about_upstream => refusal.policy(&pool.name),
         _ => refusal,
     })
 }
@@ -34,8 +34,8 @@ pub(crate) fn refusal(failure: Failure, route: Option<&Route>) -> Option<Refusal
 /// Nobody took the connection: to the client that is an upstream that is away, for a moment or longer.
 fn unreachable(route: Option<&Route>) -> Refusal {
     let refusal = Refusal::new(Code::UpstreamUnavailable);
-    match route {
-        Some(route) => refusal.policy(&route.pool.name).advice(Advice::RetryAfter(route.pool.retry_after())),
+    match route.and_then(|route| route.pool.as_ref()) {
+        Some(pool) => refusal.policy(&pool.name).advice(Advice::RetryAfter(pool.retry_after())),
         None => refusal,
     }
 }

@@ -1,6 +1,6 @@
 //! Headers of an upstream's answer.
 
-use http::header::{CONNECTION, PROXY_AUTHENTICATE, TRAILER, UPGRADE};
+use http::header::{CONNECTION, PROXY_AUTHENTICATE, TRAILER, UPGRADE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::base::reply::X_REQUEST_ID;
@@ -28,6 +28,22 @@ pub(crate) fn rewrite(unwanted: &[HeaderName], request_id: &HeaderValue, sink: &
         sink.remove(name);
     }
     sink.set(X_REQUEST_ID, request_id.clone());
+}
+
+/// Takes away what clients never see.
+pub(crate) fn hide(hidden: &[HeaderName], sink: &mut impl HeaderSink) {
+    for name in hidden {
+        sink.remove(name);
+    }
+}
+
+/// Says that the answer depends on a field of the request (RFC 9110 §12.5.5), unless that is said already.
+pub(crate) fn vary(field: &HeaderName, sink: &mut impl HeaderSink) {
+    let said = sink.fields().get_all(VARY).iter().filter_map(|value| value.to_str().ok());
+    let mut said = said.flat_map(|value| value.split(',')).map(str::trim);
+    if !said.any(|name| name == "*" || name.eq_ignore_ascii_case(field.as_str())) {
+        sink.append(VARY, HeaderValue::from_name(field.clone()));
+    }
 }
 
 /// An answer must not talk us out of its own length.

@@ -4,7 +4,10 @@
 //! May touch: response headers through `HeaderSink`. Promises: a field that was meant for one connection goes no further;
 //! a failure of an upstream is told in our words, not in its. Read next: `failure.rs`.
 
+pub(crate) mod compress;
+pub(crate) mod cors;
 pub(crate) mod failure;
 pub(crate) mod headers;
 pub(crate) mod limits;
+pub(crate) mod security;
 pub(crate) mod sticky;

@@ -39,7 +39,7 @@ pub fn write_settings(folder: &Path) -> PathBuf {
          environment: development\n\
          log: {{ filter: info, format: json }}\n\
          server: {{ api: \"127.0.0.1:0\", graphql: \"127.0.0.1:0\", internal: \"127.0.0.1:0\", drain: 5s }}\n\
-         database: {{ url: \"sqlite:{}\" }}\n\
+         database: {{ path: \"{}\" }}\n\
          auth: {{ issuer: \"https://auth.capibara6.local/\", audience: capibara6 }}\n",
         folder.join("capibara6.db").display()
     );

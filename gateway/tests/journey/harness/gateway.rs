@@ -95,6 +95,11 @@ impl Gateway {
         self.program.stdout_entries()
     }
 
+    /// Memory of it that is resident, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        self.program.resident_kib()
+    }
+
     /// What it has said so far in its own log.
     pub fn said(&self) -> String {
         self.program.said()

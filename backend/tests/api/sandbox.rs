@@ -1,0 +1,153 @@
+//! Sandbox and playbooks: what is added to a question, and what is done with its answer.
+//!
+//! Read next: `processes.rs`.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::harness::backend::{ADMIN, Backend, Session, folder, run};
+use crate::harness::client::send;
+use crate::harness::events::Events;
+use crate::harness::model::{FakeModel, Script};
+use crate::harness::sandbox::FakeSandbox;
+use crate::harness::settings::{Settings, secret_file};
+
+/// An answer with code in it.
+const WITH_CODE: &str = "Like this:\n\n```python\nprint(6 * 7)\n```\nThat is all.";
+
+/// A playbook about rivers.
+const RIVERS: &str = "\
+---
+id: rivers
+title: About rivers
+keywords: [river, delta, \"sand bank\"]
+complexity: simple
+---
+Speak of water.
+";
+
+async fn e2b(backend: &Backend, session: &Session, body: &Value) -> Option<Value> {
+    let answer = send(backend.query(body).bearer_auth(&session.access)).await;
+    answer.expect_status(200);
+    answer.json().get("e2b").cloned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn code_is_run_in_the_sandbox_when_the_client_says_so() {
+    let model = FakeModel::start(Script::Answer(WITH_CODE)).await;
+    let ran = json!({ "stdout": "42\n", "stderr": "", "exit_code": 0, "error": null });
+    let sandbox = FakeSandbox::start(ran).await;
+    let folder = folder();
+    let key = secret_file(folder.path(), "sandbox-key", "sk-of-the-sandbox");
+    let section = format!("sandbox: {{ url: \"{}\", key: {key}, timeout: 5s, output_max: 1KiB }}", sandbox.url());
+    let settings = Settings::development().model(model.setting("m", "small")).section(&section);
+    let backend = Backend::start_in(&folder, &settings).await;
+    let admin = backend.login(ADMIN).await;
+    let wish = json!({ "query": "What is 6 times 7?", "execute": true });
+
+    assert_eq!(e2b(&backend, &admin, &json!({ "query": "What is 6 times 7?" })).await, None, "nobody asked for it");
+    assert!(sandbox.seen().is_empty());
+    // The answer is kept, what its code does is not.
+    for _ in 0..2 {
+        let told = e2b(&backend, &admin, &wish).await.expect("it was asked for");
+        assert_eq!((&told["executed"], &told["stdout"]), (&json!(true), &json!("42\n")), "{told}");
+        assert_eq!((&told["stderr"], &told["exit_code"]), (&json!(""), &json!(0)), "{told}");
+        assert!(told["took_ms"].is_f64() && told.get("error").is_none(), "{told}");
+    }
+    assert_eq!(model.seen().len(), 1);
+    let sent = json!({ "code": "print(6 * 7)\n", "language": "python", "timeout_ms": 5_000 });
+    let credential = Some("Bearer sk-of-the-sandbox".to_owned());
+    assert_eq!(sandbox.seen(), [(credential.clone(), sent.clone()), (credential, sent)]);
+
+    let streamed = json!({ "query": "What is 6 times 7?", "execute": true, "stream": true });
+    let events = Events::open(backend.query(&streamed).bearer_auth(&admin.access)).await.rest().await;
+    assert_eq!(events.last().expect("done").json()["e2b"]["stdout"], "42\n", "{events:?}");
+
+    // What the code writes has an end, and what it does wrong is its own affair.
+    sandbox.now(StatusCode::OK, json!({ "stdout": "ä".repeat(1_000), "stderr": "Traceback", "exit_code": 1 }));
+    let told = e2b(&backend, &admin, &wish).await.expect("it was asked for");
+    assert_eq!((&told["executed"], &told["exit_code"]), (&json!(true), &json!(1)), "{told}");
+    assert_eq!(told["stdout"], "ä".repeat(512), "1 KiB of it: {told}");
+    model.now(Script::Answer("No code at all."));
+    let told = e2b(&backend, &admin, &json!({ "query": "No code?", "execute": true })).await.expect("asked for");
+    assert_eq!(told["executed"], false, "{told}");
+    assert!(told["error"].as_str().is_some_and(|why| why.contains("python")), "{told}");
+    assert!(!backend.said().contains("sk-of-the-sandbox"), "the sandbox's key is in the log");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sandbox_that_fails_does_not_fail_the_answer() {
+    let model = FakeModel::start(Script::Answer(WITH_CODE)).await;
+    let sandbox = FakeSandbox::start(Value::Null).await;
+    let section = format!("sandbox: {{ url: \"{}\" }}", sandbox.url());
+    let settings = Settings::development().model(model.setting("m", "small")).section(&section);
+    let backend = Backend::start(&settings).await;
+    let admin = backend.login(ADMIN).await;
+    let wish = json!({ "query": "What is 6 times 7?", "execute": true });
+    let cases = [
+        ("a fault", StatusCode::INTERNAL_SERVER_ERROR, json!({}), "answered 500"),
+        ("nonsense", StatusCode::OK, json!([7]), "malformed"),
+        ("too much", StatusCode::OK, json!({ "stdout": "x".repeat(5 * 1024 * 1024) }), "too large"),
+        ("a limit of its own", StatusCode::OK, json!({ "exit_code": null, "error": "time is up" }), "time is up"),
+    ];
+    for (what, status, answer, why) in cases {
+        println!("{what}");
+        sandbox.now(status, answer);
+        let told = e2b(&backend, &admin, &wish).await.expect("it was asked for");
+        assert_eq!(told["executed"], false, "{what}: {told}");
+        assert!(told["error"].as_str().is_some_and(|error| error.contains(why)), "{what}: {told}");
+    }
+
+    // Bound and closed again: nothing listens there.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    drop(listener);
+    let section = format!("sandbox: {{ url: \"http://{address}\" }}");
+    let settings = Settings::development().model(model.setting("m", "small")).section(&section);
+    let backend = Backend::start(&settings).await;
+    let admin = backend.login(ADMIN).await;
+    let told = e2b(&backend, &admin, &wish).await.expect("it was asked for");
+    assert!(told["error"].as_str().is_some_and(|error| error.contains("cannot be reached")), "{told}");
+    assert!(!told.to_string().contains(&address.to_string()), "addresses stay inside: {told}");
+
+    // Without a sandbox nothing is run, and nothing is told of it.
+    let backend = Backend::start(&Settings::development().model(model.setting("m", "small"))).await;
+    let admin = backend.login(ADMIN).await;
+    assert_eq!(e2b(&backend, &admin, &wish).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_playbook_is_put_before_a_question_that_it_fits() {
+    let model = FakeModel::start(Script::Answer("Water.")).await;
+    let folder = folder();
+    let books = folder.path().join("books");
+    std::fs::create_dir(&books).expect("a temporary folder can be written");
+    std::fs::write(books.join("rivers.md"), RIVERS).expect("a temporary folder can be written");
+    let settings = Settings::development().model(model.setting("m", "small")).section("playbooks: { path: books }");
+    let backend = Backend::start_in(&folder, &settings).await;
+    let admin = backend.login(ADMIN).await;
+    let fitting = "Has the river a delta?";
+    let answer = send(backend.query(&json!({ "query": fitting })).bearer_auth(&admin.access)).await;
+    answer.expect_status(200);
+    let text = "# About rivers\n\nSpeak of water.";
+    let ace = json!({ "playbook": "rivers", "score": 2, "added_chars": text.len() });
+    assert_eq!(answer.json()["ace"], ace, "{answer:?}");
+    let sent = json!([{ "role": "system", "content": text }, { "role": "user", "content": fitting }]);
+    assert_eq!(model.seen()[0].body["messages"], sent);
+
+    let streamed = json!({ "query": fitting, "stream": true });
+    let events = Events::open(backend.query(&streamed).bearer_auth(&admin.access)).await.rest().await;
+    assert_eq!(events.last().expect("done").json()["ace"], ace, "{events:?}");
+    let chat = json!({ "model": "auto", "messages": [{ "role": "user", "content": fitting }] });
+    let completion = send(backend.post("/v1/chat/completions", &chat).bearer_auth(&admin.access)).await;
+    assert_eq!(completion.expect_status(200).json()["capibara6"]["ace"], ace, "{completion:?}");
+    let other = send(backend.query(&json!({ "query": "Has the river a bed?" })).bearer_auth(&admin.access)).await;
+    assert_eq!(other.expect_status(200).json()["ace"], Value::Null, "one word is not enough: {other:?}");
+
+    // A playbook with mistakes is told before anything starts.
+    std::fs::write(books.join("broken.md"), "No front matter.").expect("a temporary folder can be written");
+    let ended = run(&["check"], &settings.write(folder.path()), "").await;
+    assert_eq!(ended.status.code(), Some(64), "{ended:?}");
+    assert!(ended.stderr.contains("broken.md:1:1: must begin with front matter"), "{ended:?}");
+}

@@ -1,0 +1,209 @@
+//! Floods: what is sent to bring the gateway down, in bounded numbers. Others are served meanwhile, and it is counted.
+//!
+//! Read next: `smuggling.rs`.
+
+use std::time::{Duration, Instant};
+
+use testkit::wait::{PATIENCE, until, within};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::harness::client;
+use crate::harness::gateway::Gateway;
+use crate::harness::pki::Authority;
+use crate::harness::settings::{HEAD, OPEN, Pool, listeners, upstream};
+use crate::harness::tls::{self, H2};
+use crate::harness::upstream::Echo;
+
+/// Frames or connections of one flood.
+const FLOOD: usize = 2000;
+
+/// The most that memory may grow by during a flood, in KiB.
+const GROWTH_KIB_MAX: u64 = 64 * 1024;
+
+/// What a client of HTTP/2 without TLS begins with: the preface and empty settings (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+
+/// `GET /x` for `a.test`: indexed fields of the static table, and two literals (RFC 7541).
+const HEADERS: &[u8] = b"\x82\x87\x44\x02/x\x41\x06a.test";
+
+/// A gateway under attack, and the means to attack it over TLS.
+struct Besieged {
+    echo: Echo,
+    gateway: Gateway,
+    authority: Authority,
+}
+
+impl Besieged {
+    async fn start(server: &str) -> Self {
+        let (echo, authority) = (Echo::start().await, Authority::new());
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let listeners = listeners(&[authority.issue(folder.path(), "a.test")], "1.2");
+        let head = HEAD.replace("server: {", &format!("server: {{ {server},"));
+        let settings = format!("{head}{listeners}{}{OPEN}", upstream(&Pool::of(&[echo.address()])));
+        let gateway = Gateway::start(&settings, &["http", "https"]).await;
+        Self { echo, gateway, authority }
+    }
+
+    /// Sends these bytes by HTTP/2 and reads until the gateway has enough of it, or `limit` is over; whether it ended the
+    /// connection.
+    async fn pour(&self, bytes: Vec<u8>, limit: Duration) -> bool {
+        let stream = tls::connect(self.gateway.address("https"), "a.test", &self.authority, &H2).await;
+        let (mut reader, mut writer) = tokio::io::split(stream.expect("a TLS connection"));
+        let poured = async {
+            let writing = async {
+                // Refused half-way is what is hoped for.
+                let _ = writer.write_all(&bytes).await;
+                let _ = writer.flush().await;
+            };
+            let reading = async {
+                let mut answer = [0; 4096];
+                while matches!(reader.read(&mut answer).await, Ok(1..)) {}
+            };
+            tokio::join!(writing, reading);
+        };
+        tokio::time::timeout(limit, Box::pin(poured)).await.is_ok()
+    }
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// Others are served as if nothing were the matter.
+async fn others_are_served(gateway: &Gateway, during: impl Future<Output = ()>) {
+    let before_kib = gateway.resident_kib();
+    let serving = async {
+        for _ in 0..50 {
+            client::send(client::plain_from(2).get(gateway.url("/x"))).await.expect_status(200);
+        }
+    };
+    tokio::join!(during, serving);
+    let grown_kib = gateway.resident_kib().saturating_sub(before_kib);
+    assert!(grown_kib < GROWTH_KIB_MAX, "memory grew by {grown_kib} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_are_reset_as_fast_as_they_are_opened_end_the_connection() {
+    let besieged = Besieged::start("http2_streams: 50").await;
+    let gateway = &besieged.gateway;
+    let mut bytes = PREFACE.to_vec();
+    for number in 0..FLOOD {
+        let stream = u32::try_from(2 * number + 1).expect("a small number");
+        bytes.extend(frame(1, 0x05, stream, HEADERS));
+        // RST_STREAM, CANCEL (CVE-2023-44487).
+        bytes.extend(frame(3, 0, stream, &8_u32.to_be_bytes()));
+    }
+    others_are_served(gateway, async {
+        assert!(besieged.pour(bytes, PATIENCE).await, "the connection is ended");
+    })
+    .await;
+    assert!(besieged.echo.count() < FLOOD / 2, "most never reached the upstream: {}", besieged.echo.count());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_never_ends_in_continuations_ends_the_connection() {
+    let besieged = Besieged::start("headers_max: 16KiB").await;
+    let gateway = &besieged.gateway;
+    let mut bytes = PREFACE.to_vec();
+    bytes.extend(frame(1, 0x01, 1, HEADERS));
+    for number in 0..FLOOD {
+        // A literal field without indexing, of a new name each time (CVE-2024-27316).
+        let name = format!("x-{number:08}");
+        let mut field = vec![0, u8::try_from(name.len()).expect("short")];
+        field.extend(name.as_bytes());
+        field.extend([100]);
+        field.extend([b'a'; 100]);
+        bytes.extend(frame(9, 0, 1, &field));
+    }
+    others_are_served(gateway, async {
+        assert!(besieged.pour(bytes, PATIENCE).await, "the connection is ended");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_streams_than_are_allowed_are_refused() {
+    let besieged = Besieged::start("http2_streams: 20").await;
+    let gateway = &besieged.gateway;
+    // The static table's GET and https, a path of 16 bytes, and the host.
+    let slow = b"\x82\x87\x44\x10/x?delay_ms=2000\x41\x06a.test";
+    let mut bytes = PREFACE.to_vec();
+    for number in 0..200_u32 {
+        bytes.extend(frame(1, 0x05, 2 * number + 1, slow));
+    }
+    others_are_served(gateway, async {
+        // The streams that are allowed go on, so the connection may stay open.
+        besieged.pour(bytes, Duration::from_secs(3)).await;
+    })
+    .await;
+    assert!(besieged.echo.count() <= 20 + 50 + 20, "{} requests reached the upstream", besieged.echo.count());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pings_and_settings_without_end_end_nobody_else() {
+    let besieged = Besieged::start("http2_streams: 20").await;
+    let gateway = &besieged.gateway;
+    for (kind, payload) in [(6, &[0; 8][..]), (4, &[][..])] {
+        let mut bytes = PREFACE.to_vec();
+        for _ in 0..10 * FLOOD {
+            bytes.extend(frame(kind, 0, 0, payload));
+        }
+        others_are_served(gateway, async {
+            besieged.pour(bytes, Duration::from_secs(2)).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_without_end_from_one_address_are_closed_at_the_door() {
+    let besieged = Besieged::start("max_connections_per_address: 50").await;
+    let gateway = &besieged.gateway;
+    let address = gateway.address("http");
+    let mut held = Vec::new();
+    others_are_served(gateway, async {
+        for _ in 0..FLOOD / 4 {
+            held.push(TcpStream::connect(address).await.expect("the kernel takes it"));
+        }
+    })
+    .await;
+    until("the rest is counted", PATIENCE, async || {
+        let metrics = gateway.admin("/metrics").await;
+        let text = String::from_utf8_lossy(&metrics.body).into_owned();
+        let start = "gateway_connections_refused_total{reason=\"connections_per_address\"} ";
+        let refused: usize = text.lines().find_map(|line| line.strip_prefix(start)?.parse().ok()).unwrap_or(0);
+        (refused >= FLOOD / 4 - 50).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_drips_in_is_cut_off() {
+    let besieged = Besieged::start("body_timeout: 400ms, body_rate_min: 100").await;
+    let gateway = &besieged.gateway;
+    let mut stream = TcpStream::connect(gateway.address("http")).await.expect("the gateway listens");
+    let head = b"POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000\r\n\r\n";
+    stream.write_all(head).await.expect("sent");
+    let began = Instant::now();
+    let dripping = async {
+        // A byte every 100 ms never comes too late, and never comes to an end.
+        while stream.write_all(b"x").await.is_ok() {
+            let mut answer = [0; 1024];
+            match tokio::time::timeout(Duration::from_millis(100), stream.read(&mut answer)).await {
+                Ok(Ok(0) | Err(_)) => return String::new(),
+                Ok(Ok(count)) => return String::from_utf8_lossy(&answer[..count]).into_owned(),
+                Err(_) => {}
+            }
+        }
+        String::new()
+    };
+    let answer = within("the end of it", PATIENCE, dripping).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer:?} after {:?}", began.elapsed());
+    others_are_served(gateway, async {}).await;
+}
