@@ -4,6 +4,7 @@
 //! May touch: loopback sockets. Promises: `Echo` keeps every request it got, except probes of `/health`.
 //! Read next: `server.rs`.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::server::{self, Asked, Reply, Server};
 
-/// Requests an echo keeps; a test sends fewer.
+/// Requests an echo keeps, the newest; it counts all.
 const SEEN_MAX: usize = 20_000;
 
 /// The longest head a faulty upstream reads, in bytes.
@@ -44,7 +45,14 @@ pub struct Seen {
 /// A query of `delay_ms=N` makes it wait that long before it answers.
 pub struct Echo {
     server: Server,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Memory>>,
+}
+
+/// What an echo remembers.
+#[derive(Default)]
+struct Memory {
+    newest: VecDeque<Seen>,
+    count: usize,
 }
 
 impl Seen {
@@ -67,7 +75,7 @@ impl Echo {
 
     /// Starts one on exactly this address.
     pub async fn start_at(address: SocketAddr) -> Self {
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::new(Mutex::new(Memory::default()));
         let kept = Arc::clone(&seen);
         let server = Server::start_at(address, move |asked| echo(asked, Arc::clone(&kept))).await;
         Self { server, seen }
@@ -80,24 +88,24 @@ impl Echo {
 
     /// Every request so far.
     pub fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().expect("no handler panicked").clone()
+        self.seen.lock().expect("no handler panicked").newest.iter().cloned().collect()
     }
 
     /// How many requests so far.
     pub fn count(&self) -> usize {
-        self.seen.lock().expect("no handler panicked").len()
+        self.seen.lock().expect("no handler panicked").count
     }
 
     /// How many requests for exactly this target so far.
     pub fn count_of(&self, target: &str) -> usize {
         let seen = self.seen.lock().expect("no handler panicked");
-        seen.iter().filter(|seen| seen.target == target).count()
+        seen.newest.iter().filter(|seen| seen.target == target).count()
     }
 
     /// The last request.
     pub fn last(&self) -> Seen {
         let seen = self.seen.lock().expect("no handler panicked");
-        seen.last().cloned().expect("a request has reached the upstream")
+        seen.newest.back().cloned().expect("a request has reached the upstream")
     }
 
     /// Goes away at once, with its listener and every connection.
@@ -106,7 +114,7 @@ impl Echo {
     }
 }
 
-async fn echo(asked: Asked, kept: Arc<Mutex<Vec<Seen>>>) -> Reply {
+async fn echo(asked: Asked, kept: Arc<Mutex<Memory>>) -> Reply {
     if asked.target == "/health" {
         return server::json(StatusCode::OK, &json!({ "status": "ok" }));
     }
@@ -123,8 +131,11 @@ async fn echo(asked: Asked, kept: Arc<Mutex<Vec<Seen>>>) -> Reply {
     let delay = delay(&seen);
     {
         let mut kept = kept.lock().expect("no handler panicked");
-        assert!(kept.len() < SEEN_MAX, "a test sends fewer than {SEEN_MAX} requests");
-        kept.push(seen);
+        kept.count += 1;
+        if kept.newest.len() == SEEN_MAX {
+            kept.newest.pop_front();
+        }
+        kept.newest.push_back(seen);
     }
     if let Some(delay) = delay {
         tokio::time::sleep(delay).await;
