@@ -4,24 +4,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::sync::Notify;
 
 use crate::config::checked::Breaker;
 
-/// The bounds of one upstream.
+/// The bounds of one upstream. As long as there are places, one costs two steps of a counter and no lock.
 #[derive(Debug)]
 pub(super) struct Gate {
-    places: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    places: Arc<Places>,
     waiting_max: usize,
     patience: Duration,
 }
 
+#[derive(Debug)]
+struct Places {
+    most: usize,
+    taken: AtomicUsize,
+    waiting: AtomicUsize,
+    freed: Notify,
+}
+
 /// A place at the gate, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Passage {
-    _permit: OwnedSemaphorePermit,
-}
+pub(crate) struct Passage(Arc<Places>);
 
 /// There is no place, and too many wait, or this one has waited too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +34,14 @@ pub(crate) struct Crowded;
 
 impl Gate {
     pub(super) fn new(settings: &Breaker) -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(settings.max_requests as usize)),
+        let places = Places {
+            most: settings.max_requests as usize,
+            taken: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            freed: Notify::new(),
+        };
+        Self {
+            places: Arc::new(places),
             waiting_max: settings.max_pending as usize,
             patience: settings.pending_timeout.duration(),
         }
@@ -39,14 +49,40 @@ impl Gate {
 
     /// Takes a place, or waits for one.
     pub(super) async fn pass(&self) -> Result<Passage, Crowded> {
-        match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(permit) => return Ok(Passage { _permit: permit }),
-            Err(TryAcquireError::Closed) => return Err(Crowded),
-            Err(TryAcquireError::NoPermits) => {}
+        if let Some(passage) = Passage::take(&self.places) {
+            return Ok(passage);
         }
-        let _turn = Turn::take(&self.waiting, self.waiting_max).ok_or(Crowded)?;
-        let permit = tokio::time::timeout(self.patience, Arc::clone(&self.places).acquire_owned()).await;
-        permit.map_err(|_| Crowded)?.map(|permit| Passage { _permit: permit }).map_err(|_| Crowded)
+        let _turn = Turn::take(&self.places.waiting, self.waiting_max).ok_or(Crowded)?;
+        let waiting = async {
+            loop {
+                // Registered before the look, so that a place that is freed in between is not missed.
+                let freed = self.places.freed.notified();
+                if let Some(passage) = Passage::take(&self.places) {
+                    return passage;
+                }
+                freed.await;
+            }
+        };
+        tokio::time::timeout(self.patience, waiting).await.map_err(|_| Crowded)
+    }
+}
+
+impl Passage {
+    fn take(places: &Arc<Places>) -> Option<Self> {
+        if places.taken.fetch_add(1, Ordering::AcqRel) < places.most {
+            return Some(Self(Arc::clone(places)));
+        }
+        places.taken.fetch_sub(1, Ordering::AcqRel);
+        None
+    }
+}
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::AcqRel);
+        if self.0.waiting.load(Ordering::Acquire) > 0 {
+            self.0.freed.notify_one();
+        }
     }
 }
 
@@ -55,16 +91,45 @@ struct Turn<'a>(&'a AtomicUsize);
 
 impl<'a> Turn<'a> {
     fn take(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
-        if waiting.fetch_add(1, Ordering::Relaxed) < most {
+        if waiting.fetch_add(1, Ordering::AcqRel) < most {
             return Some(Self(waiting));
         }
-        waiting.fetch_sub(1, Ordering::Relaxed);
+        waiting.fetch_sub(1, Ordering::AcqRel);
         None
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_gets_the_place_that_is_freed() {
+        let text = "version: 1\nlisteners: { http: { bind: 127.0.0.1:0 } }\nupstreams:\n  a: { targets: [127.0.0.1:1], breaker: { max_requests: 2, max_pending: 2, pending_timeout: 5s } }\n";
+        let config = crate::config::parse("test", text).expect("a sound configuration");
+        let gate = Arc::new(Gate::new(&config.upstreams[0].breaker));
+        let (first, second) = (gate.pass().await.expect("a place"), gate.pass().await.expect("a place"));
+        let waiting: Vec<_> = (0..2)
+            .map(|_| {
+                let gate = Arc::clone(&gate);
+                tokio::spawn(async move { gate.pass().await.map(drop) })
+            })
+            .collect();
+        while gate.places.waiting.load(Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(gate.pass().await.map(drop), Err(Crowded), "two may wait");
+        drop(first);
+        for waiting in waiting {
+            assert_eq!(waiting.await.expect("no panic"), Ok(()), "one after the other through the one place");
+        }
+        drop(second);
+        assert_eq!(gate.places.taken.load(Ordering::SeqCst), 0);
     }
 }
