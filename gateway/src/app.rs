@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::acme::Orders;
 use crate::admin::{self, Admin};
 use crate::base::flood::FloodGuard;
 use crate::base::http_client;
@@ -31,6 +32,7 @@ use crate::base::telemetry::metrics::Metrics;
 use crate::config::checked::{LogLines, Server, Workers};
 use crate::config::{self, Config};
 use crate::listen::devcert::{self, DevCertError};
+use crate::listen::issued::Issued;
 use crate::listen::listeners::{self, Listeners, NewApp};
 use crate::listen::socket::{self, Door, DoorLimits};
 use crate::proxy::Gateway;
@@ -199,7 +201,9 @@ async fn serve(path: &Path, config: Config, metrics: &Arc<Metrics>, log: AccessL
     let flood = Arc::new(FloodGuard::new());
     let door = Door::new(limits, Arc::clone(&snapshot), draining.clone(), Arc::clone(&flood), Arc::clone(metrics));
     let door = Arc::new(door);
-    let listeners = Listeners::new(Arc::clone(&door), new_proxy(&first, &snapshot, log, flood));
+    let issued = Arc::new(Issued::default());
+    let mut orders = Orders::new(Arc::clone(&issued), Arc::clone(metrics));
+    let listeners = Listeners::new(Arc::clone(&door), issued, new_proxy(&first, &snapshot, log, flood));
     let mut reloader = Reloader::new(path.to_owned(), Arc::clone(metrics), client, Arc::clone(&snapshot), listeners);
     reloader.start().map_err(start_error)?;
     drop(first);
@@ -210,6 +214,8 @@ async fn serve(path: &Path, config: Config, metrics: &Arc<Metrics>, log: AccessL
         tokio::spawn(admin::serve(socket, admin));
     }
     loop {
+        // Changes nothing unless the configuration has.
+        orders.follow(&snapshot.load_full());
         let watch = snapshot.load().config.server.watch;
         tokio::select! {
             () = pause(watch) => reloader.reload_if_changed(),

@@ -5,6 +5,7 @@
 //! Read next: `stages/mod.rs`; `proxy/answer.rs` for how an answer is written.
 
 mod answer;
+mod challenge;
 mod compression;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -36,6 +37,7 @@ use crate::stages::context::Context;
 use crate::stages::dispatch::forward::HeaderSink;
 use crate::stages::dispatch::retry::Progress;
 use crate::stages::finish::report::Ending;
+use crate::stages::verdict::Verdict;
 use crate::stages::{self, Admitted, budget, dispatch, egress, finish};
 use crate::upstream::peer::failure_of;
 
@@ -109,6 +111,12 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
         let Journey { snapshot, context } = journey;
         let plan = &snapshot.plan;
+        let proof = challenge::proof(&head_of(session), snapshot.vaults()).await;
+        if let Some(reply) = proof {
+            context.verdict = Verdict::Answered;
+            answer::answer(session, plan, context, reply).await?;
+            return Ok(true);
+        }
         if let Some(port) = self.redirect_port {
             answer::to_https(session, plan, context, port).await?;
             return Ok(true);

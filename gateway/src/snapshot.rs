@@ -31,7 +31,7 @@ use crate::stages::egress;
 use crate::stages::egress::security::Security;
 use crate::stages::limit::{Limit, Meter, Shared};
 use crate::stages::plan::{BodyPace, LimitHeaders, Plan, Route};
-use crate::store::{self, Blueprint, Store};
+use crate::store::{self, Blueprint, Store, Vault};
 use crate::upstream::discover;
 use crate::upstream::health::active::Checker;
 use crate::upstream::pool::Pool;
@@ -49,6 +49,8 @@ pub(crate) struct Snapshot {
     limits: Vec<Arc<Limit>>,
     store: Option<Arc<Store>>,
     feed: Option<Arc<Feed>>,
+    /// Where certificates that are ordered are kept, each place once.
+    vaults: Vec<Arc<Vault>>,
 }
 
 /// What is set on every connection that carries a request.
@@ -107,6 +109,7 @@ impl Snapshot {
         if !builder.mistakes.is_empty() {
             return Err(builder.mistakes);
         }
+        let vaults = vaults_of(&config, store.as_ref(), previous);
         let routes = config.routes.iter().map(|route| {
             let selector = Selector { host: route.host.as_ref(), path: &route.path, methods: &route.methods };
             (selector, Arc::new(route_of(route, &config, &schemes, &limits, &pools, metrics)))
@@ -128,6 +131,7 @@ impl Snapshot {
             limits,
             store,
             feed,
+            vaults,
         })
     }
 
@@ -178,6 +182,16 @@ impl Snapshot {
     /// The store that gateways share, where there is one.
     pub(crate) fn store(&self) -> Option<&Arc<Store>> {
         self.store.as_ref()
+    }
+
+    /// Where certificates that are ordered are kept.
+    pub(crate) fn vaults(&self) -> &[Arc<Vault>] {
+        &self.vaults
+    }
+
+    /// The place of one order.
+    pub(crate) fn vault(&self, order: &checked::Acme) -> Option<&Arc<Vault>> {
+        self.vaults.iter().find(|vault| vault.is_at(&order.storage, self.store.as_ref()))
     }
 
     /// Whether every key set and the feed of withdrawals were heard at least once, so that every token can be judged.
@@ -288,6 +302,20 @@ impl Builder<'_> {
         let note = |message| Mistake { position: at.position, path: at.path.clone(), message };
         outcome.map_err(|message| self.mistakes.push(note(message))).ok()
     }
+}
+
+/// The places of all orders: the same ones as before where they are the same.
+fn vaults_of(config: &Config, store: Option<&Arc<Store>>, previous: Option<&Snapshot>) -> Vec<Arc<Vault>> {
+    let mut vaults: Vec<Arc<Vault>> = Vec::new();
+    for order in config.orders() {
+        let here = |vault: &&Arc<Vault>| vault.is_at(&order.storage, store);
+        if vaults.iter().any(|vault| here(&vault)) {
+            continue;
+        }
+        let known = previous.and_then(|previous| previous.vaults.iter().find(here)).cloned();
+        vaults.push(known.unwrap_or_else(|| Arc::new(Vault::new(order.storage.clone(), store.cloned()))));
+    }
+    vaults
 }
 
 fn plan_of(

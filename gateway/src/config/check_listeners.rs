@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use common::settings::{At, Decoder, Named, Position};
 
+use super::check_acme::{check_acme, check_orders};
 use super::checked::{CertificateFiles, CertificateUse, Listener, ListenerKind, ListenerTls};
 use super::raw::listeners::{self, Suite, TlsVersion};
 use super::raw::server::ClientIp;
@@ -23,6 +24,7 @@ pub(super) fn check_listeners(
             decoder.mistake(Position::START, advice);
         });
     }
+    check_orders(named, decoder);
     let has_tls = named.items.iter().any(|(_, listener)| listener.tls.is_some());
     let mut taken: HashMap<SocketAddr, &str> = HashMap::new();
     let mut checked = Vec::with_capacity(named.items.len());
@@ -58,20 +60,21 @@ fn listener_kind(listener: &listeners::Listener, has_tls: bool, decoder: &mut De
             Some(ListenerKind::RedirectToHttps { port: listener.redirect_port })
         }
         (Some(tls), None) => {
-            if tls.certificates.is_empty() {
-                decoder.mistake_at(&listener.bind, "tls.certificates is empty; a TLS listener needs one at least");
+            if tls.certificates.is_empty() && tls.acme.is_none() {
+                decoder.mistake_at(&listener.bind, "a TLS listener needs a pair in tls.certificates, or tls.acme");
             }
             check_suites(&tls.suites, tls.min_version, decoder);
             let certificates = tls.certificates.iter();
             let certificates = certificates
                 .map(|pair| CertificateFiles { cert: pair.cert.clone(), key: pair.key.clone() })
                 .collect();
-            Some(ListenerKind::Tls(ListenerTls {
+            Some(ListenerKind::Tls(Box::new(ListenerTls {
                 certificates,
+                acme: tls.acme.as_ref().and_then(|acme| check_acme(acme, decoder)),
                 min_version: tls.min_version,
                 suites: tls.suites.iter().map(|suite| suite.value).collect(),
                 client_auth: tls.client_auth.clone(),
-            }))
+            })))
         }
     }
 }

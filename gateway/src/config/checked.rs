@@ -22,7 +22,7 @@ pub(crate) use super::raw::auth::{
 };
 pub(crate) use super::raw::headers::{FrameOptions, ReferrerPolicy, SecurityHeaders};
 pub(crate) use super::raw::limits::StoreDown;
-pub(crate) use super::raw::listeners::{ClientAuth, ClientAuthMode, Suite, TlsVersion};
+pub(crate) use super::raw::listeners::{ClientAuth, ClientAuthMode, KeyType, Suite, TlsVersion};
 pub(crate) use super::raw::revocations::Revocations;
 pub(crate) use super::raw::routes::LogWhat;
 pub(crate) use super::raw::server::{ClientIp, Environment, Leniency, LimitHeader, Log, LogLines, Server};
@@ -63,6 +63,7 @@ impl Config {
             if let ListenerKind::Tls(tls) = &listener.kind {
                 files.extend(tls.certificates.iter().flat_map(|pair| [&*pair.cert.value, &*pair.key.value]));
                 files.extend(tls.client_auth.iter().map(|clients| &*clients.ca.value));
+                files.extend(tls.acme.iter().filter_map(|acme| acme.ca.as_ref()).map(|ca| &*ca.value));
             }
         }
         let authorities = self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()?.ca.as_ref());
@@ -79,6 +80,20 @@ impl Config {
             SecretRef::Env(_) => None,
         }));
         files
+    }
+
+    /// The certificates that are to be ordered; what several listeners want alike, once.
+    pub(crate) fn orders(&self) -> Vec<&Acme> {
+        let mut orders: Vec<&Acme> = Vec::new();
+        for listener in &self.listeners {
+            if let ListenerKind::Tls(tls) = &listener.kind
+                && let Some(acme) = &tls.acme
+                && !orders.contains(&acme)
+            {
+                orders.push(acme);
+            }
+        }
+        orders
     }
 
     /// The claims that limits count by and that rules compare, besides the subject.
@@ -113,18 +128,33 @@ pub(crate) enum ListenerKind {
     /// Plain, and every request is sent to `https` on this port, or on that of the first TLS listener.
     RedirectToHttps { port: Option<u16> },
     /// TLS with HTTP/2 and HTTP/1.1.
-    Tls(ListenerTls),
+    Tls(Box<ListenerTls>),
 }
 
 /// How a listener speaks TLS.
 #[derive(Debug, PartialEq)]
 pub(crate) struct ListenerTls {
     pub certificates: Vec<CertificateFiles>,
+    /// What is ordered besides, or instead.
+    pub acme: Option<Acme>,
     pub min_version: TlsVersion,
     /// Empty for every suite.
     pub suites: Vec<Suite>,
     /// Whose certificates clients may show; `None` where none is asked for.
     pub client_auth: Option<ClientAuth>,
+}
+
+/// A certificate that is ordered and renewed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Acme {
+    /// In lower case; at least one.
+    pub names: Vec<Arc<str>>,
+    pub directory: url::Url,
+    pub contact: Vec<String>,
+    pub ca: Option<At<PathBuf>>,
+    pub storage: PathBuf,
+    pub renew_before: Duration,
+    pub key_type: KeyType,
 }
 
 /// The PEM files of a certificate and its key, and where the file names them.

@@ -9,6 +9,7 @@
 mod amounts;
 mod answers;
 mod check;
+mod check_acme;
 mod check_answers;
 mod check_limits;
 mod check_listeners;

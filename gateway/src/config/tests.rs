@@ -66,6 +66,62 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "http: { bind: \"127.0.0.1:0\", tls: { certificates: [{ cert: c, key: k }], client_auth: {} } }",
         "name the PEM file of the authorities",
     ),
+    (
+        "  http: { bind: \"127.0.0.1:0\" }",
+        "  http: { bind: \"127.0.0.1:0\" }\n  s: { bind: \"127.0.0.1:0\", tls: { acme: { storage: s, terms_agreed: true, names: [] } } }",
+        "names is empty",
+    ),
+    (
+        "  http: { bind: \"127.0.0.1:0\" }",
+        "  http: { bind: \"127.0.0.1:0\" }\n  s: { bind: \"127.0.0.1:0\", tls: { acme: { storage: s, terms_agreed: true, names: [\"*.a.test\"] } } }",
+        "is no DNS name",
+    ),
+    (
+        "  http: { bind: \"127.0.0.1:0\" }",
+        "  http: { bind: \"127.0.0.1:0\" }\n  s: { bind: \"127.0.0.1:0\", tls: { acme: { storage: s, terms_agreed: true, names: [a.test, A.test] } } }",
+        "is listed twice",
+    ),
+    (
+        "  http: { bind: \"127.0.0.1:0\" }",
+        "  http: { bind: \"127.0.0.1:0\" }\n  s: { bind: \"127.0.0.1:0\", tls: { acme: { storage: s, terms_agreed: false, names: [a.test] } } }",
+        "terms of service",
+    ),
+    (
+        "  http: { bind: \"127.0.0.1:0\" }",
+        "  http: { bind: \"127.0.0.1:0\" }\n  s: { bind: \"127.0.0.1:0\", tls: { acme: { terms_agreed: true, names: [a.test] } } }",
+        "name a folder that outlives",
+    ),
+    (
+        "  http: { bind: \"127.0.0.1:0\" }",
+        "  http: { bind: \"127.0.0.1:0\" }\n  s: { bind: \"127.0.0.1:0\", tls: { acme: { storage: s, terms_agreed: true, names: [a.test], directory: \"http://h/d\" } } }",
+        "a directory is asked by https",
+    ),
+    (
+        "  http: { bind: \"127.0.0.1:0\" }",
+        "  http: { bind: \"127.0.0.1:0\" }\n  s: { bind: \"127.0.0.1:0\", tls: { acme: { storage: s, terms_agreed: true, names: [a.test], contact: [ops] } } }",
+        "mailto:",
+    ),
+    (
+        "  http: { bind: \"127.0.0.1:0\" }",
+        "  http: { bind: \"127.0.0.1:0\" }\n  s: { bind: \"127.0.0.1:0\", tls: { acme: { storage: s, terms_agreed: true, names: [a.test], renew_before: 0s } } }",
+        "renew_before is at least",
+    ),
+    (
+        "http: { bind: \"127.0.0.1:0\" }",
+        "s: { bind: \"127.0.0.1:0\", tls: { acme: { storage: s, terms_agreed: true, names: [a.test] } } }",
+        "no listener without TLS",
+    ),
+    (
+        "http: { bind: \"127.0.0.1:0\" }",
+        "http: { bind: \"127.0.0.1:0\" }\n  s: { bind: \"127.0.0.1:0\", tls: { acme: { storage: s, terms_agreed: true, \
+         names: [a.test] } } }\n  t: { bind: \"127.0.0.1:0\", tls: { acme: { storage: t, terms_agreed: true, names: [a.test] } } }",
+        "is ordered otherwise by listener",
+    ),
+    (
+        "http: { bind: \"127.0.0.1:0\" }",
+        "http: { bind: \"127.0.0.1:0\", tls: {} }",
+        "needs a pair in tls.certificates",
+    ),
     ("version: 1", "version: 1\nclient_ip: { deny: [10.0.0.0/33] }", "is not a network"),
     ("version: 1", "version: 1\ncors: { web: { origins: [] } }", "origins is empty"),
     ("version: 1", "version: 1\ncors: { web: { origins: [\"https://a.test/\"] } }", "is not an origin"),

@@ -15,7 +15,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::config::checked::{CertificateFiles, Environment};
+use super::issued::Issued;
+use crate::config::checked::{CertificateFiles, Environment, ListenerTls};
 
 /// Who signs development certificates; see `devcert.rs`.
 pub(crate) const DEVELOPMENT_AUTHORITY: &str = "Capibara6 development";
@@ -26,8 +27,12 @@ pub(crate) struct Certificates {
     exact: HashMap<String, Arc<CertifiedKey>>,
     /// By the name behind `*.`.
     wildcard: HashMap<String, Arc<CertifiedKey>>,
-    /// For clients that name nobody, or nobody we know.
-    default: Arc<CertifiedKey>,
+    /// For clients that name nobody, or nobody we know; `None` where every certificate is ordered.
+    default: Option<Arc<CertifiedKey>>,
+    /// The names of certificates that are ordered.
+    ordered: Vec<Arc<str>>,
+    /// Where those are found.
+    issued: Arc<Issued>,
     ends: Vec<End>,
 }
 
@@ -64,7 +69,7 @@ impl Resolver {
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CertificateError {
+pub(crate) enum CertificateError {
     #[error("cannot be read as PEM: {0}")]
     Pem(rustls_pki_types::pem::Error),
     #[error("holds no certificate")]
@@ -81,34 +86,38 @@ pub(super) enum CertificateError {
     Mismatch(rustls::Error),
 }
 
-/// Reads every pair.
+/// Reads every pair of a listener; `issued` has, or will have, those that are ordered.
 ///
 /// # Errors
 /// One mistake for each pair that cannot be used, at its place in the configuration.
-pub(crate) fn load(pairs: &[CertificateFiles], environment: Environment) -> Result<Certificates, Vec<Mistake>> {
+pub(crate) fn load(
+    tls: &ListenerTls,
+    environment: Environment,
+    issued: &Arc<Issued>,
+) -> Result<Certificates, Vec<Mistake>> {
     let mut mistakes = Vec::new();
     let mut loaded = Vec::new();
-    for pair in pairs {
+    for pair in &tls.certificates {
         match load_pair(pair, environment) {
             Ok(pair) => loaded.push(pair),
             Err(mistake) => mistakes.push(mistake),
         }
     }
-    match loaded.first() {
-        Some(first) if mistakes.is_empty() => {
-            let mut certificates = Certificates {
-                exact: HashMap::new(),
-                wildcard: HashMap::new(),
-                default: Arc::clone(&first.key),
-                ends: Vec::new(),
-            };
-            for pair in loaded {
-                certificates.insert(pair);
-            }
-            Ok(certificates)
-        }
-        _ => Err(mistakes),
+    if !mistakes.is_empty() {
+        return Err(mistakes);
     }
+    let mut certificates = Certificates {
+        exact: HashMap::new(),
+        wildcard: HashMap::new(),
+        default: loaded.first().map(|first| Arc::clone(&first.key)),
+        ordered: tls.acme.as_ref().map(|acme| acme.names.clone()).unwrap_or_default(),
+        issued: Arc::clone(issued),
+        ends: Vec::new(),
+    };
+    for pair in loaded {
+        certificates.insert(pair);
+    }
+    Ok(certificates)
 }
 
 fn load_pair(pair: &CertificateFiles, environment: Environment) -> Result<Loaded, Mistake> {
@@ -135,7 +144,7 @@ pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Ce
 }
 
 /// The names and the end of the first certificate, unless it is past its end or not fit for the place.
-fn judge(
+pub(super) fn judge(
     chain: &[CertificateDer<'static>],
     environment: Environment,
 ) -> Result<(Vec<String>, i64), CertificateError> {
@@ -190,16 +199,29 @@ impl Certificates {
         &self.ends
     }
 
-    fn find(&self, name: &str) -> &Arc<CertifiedKey> {
+    /// A name that is ordered and not there yet gets nothing rather than a certificate for others.
+    fn find(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         // rustls hands names over in lower case. A wildcard stands for exactly one label (RFC 6125 §6.4.3).
-        let by_wildcard = || name.split_once('.').and_then(|(_, rest)| self.wildcard.get(rest));
-        self.exact.get(name).or_else(by_wildcard).unwrap_or(&self.default)
+        let by_wildcard = || name.split_once('.').and_then(|(_, rest)| self.wildcard.get(rest)).cloned();
+        if let Some(exact) = self.exact.get(name) {
+            Some(Arc::clone(exact))
+        } else if self.ordered.iter().any(|ordered| **ordered == *name) {
+            self.issued.find(name).or_else(by_wildcard)
+        } else {
+            by_wildcard().or_else(|| self.stranger())
+        }
+    }
+
+    /// For clients that name nobody, or nobody we know.
+    fn stranger(&self) -> Option<Arc<CertifiedKey>> {
+        let ordered = || self.ordered.iter().find_map(|name| self.issued.find(name));
+        self.default.clone().or_else(ordered)
     }
 }
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let certificates = self.0.load();
-        Some(Arc::clone(hello.server_name().map_or(&certificates.default, |name| certificates.find(name))))
+        hello.server_name().map_or_else(|| certificates.stranger(), |name| certificates.find(name))
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::certs::{self, Certificates, End};
 use super::client_auth::Authorities;
 use super::entrance::Entrance;
+use super::issued::Issued;
 use super::socket::{self, Door};
 use super::tls::Terms;
 use crate::config::Config;
@@ -40,6 +41,8 @@ pub(crate) type NewApp<A> = Box<dyn Fn(Option<u16>) -> Arc<A> + Send + Sync>;
 /// The open listeners.
 pub(crate) struct Listeners<A> {
     door: Arc<Door>,
+    /// Certificates that were ordered.
+    issued: Arc<Issued>,
     /// What plain and TLS listeners share, and with it the connections to upstreams.
     app: Arc<A>,
     new_app: NewApp<A>,
@@ -105,15 +108,19 @@ pub(crate) fn check(config: &Config) -> Result<(), Vec<Mistake>> {
     let mut mistakes = Vec::new();
     for listener in &config.listeners {
         if let ListenerKind::Tls(tls) = &listener.kind {
-            mistakes.extend(load(tls, config.environment).err().into_iter().flatten());
+            mistakes.extend(load(tls, config.environment, &Arc::default()).err().into_iter().flatten());
         }
     }
     if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
 }
 
 /// Reads what a TLS listener needs.
-fn load(tls: &ListenerTls, environment: Environment) -> Result<(Certificates, Terms), Vec<Mistake>> {
-    let certificates = certs::load(&tls.certificates, environment);
+fn load(
+    tls: &ListenerTls,
+    environment: Environment,
+    issued: &Arc<Issued>,
+) -> Result<(Certificates, Terms), Vec<Mistake>> {
+    let certificates = certs::load(tls, environment, issued);
     let client_auth = tls.client_auth.as_ref().map(Authorities::load).transpose();
     match (certificates, client_auth) {
         (Ok(certificates), Ok(client_auth)) => {
@@ -129,9 +136,9 @@ fn load(tls: &ListenerTls, environment: Environment) -> Result<(Certificates, Te
 
 impl<A: Serves> Listeners<A> {
     /// No listeners yet.
-    pub(crate) fn new(door: Arc<Door>, new_app: NewApp<A>) -> Self {
+    pub(crate) fn new(door: Arc<Door>, issued: Arc<Issued>, new_app: NewApp<A>) -> Self {
         let shown = BTreeSet::new();
-        Self { door, app: new_app(None), new_app, redirects: Vec::new(), open: HashMap::new(), shown }
+        Self { door, issued, app: new_app(None), new_app, redirects: Vec::new(), open: HashMap::new(), shown }
     }
 
     /// Whatever serves connections, for the drain to end.
@@ -154,7 +161,7 @@ impl<A: Serves> Listeners<A> {
             ListenerKind::Plain => (Kind::Plain, None),
             ListenerKind::RedirectToHttps { port } => (Kind::Redirect { configured: *port }, None),
             ListenerKind::Tls(tls) => {
-                let loaded = load(tls, config.environment).map_err(ListenError::Certificates)?;
+                let loaded = load(tls, config.environment, &self.issued).map_err(ListenError::Certificates)?;
                 (Kind::Tls, Some(loaded))
             }
         };

@@ -12,6 +12,7 @@ mod certs;
 mod client_auth;
 pub(crate) mod devcert;
 mod entrance;
+pub(crate) mod issued;
 pub(crate) mod listeners;
 mod proxy_protocol;
 pub(crate) mod socket;

@@ -9,6 +9,7 @@ mod keeper;
 mod limits;
 mod link;
 mod records;
+mod vault;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -24,6 +25,7 @@ pub(crate) use keeper::keep;
 pub(crate) use limits::{Answers, Meter, Question, Settlement};
 pub(crate) use link::Blueprint;
 use link::Link;
+pub(crate) use vault::{Vault, VaultError, is_token};
 
 /// Timeouts in a row after which the store counts as away. A broken connection does so at once.
 const TIMEOUTS_MAX: u32 = 3;

@@ -96,7 +96,7 @@ impl Store {
         format!("{{{}:withdrawn}}:{part}", self.prefix())
     }
 
-    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Away> {
+    pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Away> {
         let Some(link) = self.link.load_full().filter(|_| self.is_up()) else { return Err(Away) };
         let asked = tokio::time::timeout(self.settings.timeout, async {
             match (*link).clone() {

@@ -9,6 +9,7 @@
 #![allow(clippy::too_many_lines, reason = "a table of cases is read as one thing")]
 
 mod access;
+mod acme;
 mod admission;
 mod answers;
 mod auth;

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     config_reloads: IntCounterVec,
     config_last_reload_success: IntGauge,
     certificate_expiry: IntGaugeVec,
+    certificate_orders: IntCounterVec,
     /// Connections open to clients now.
     pub connections: IntGauge,
     /// Connections closed at the door, by reason.
@@ -182,6 +183,11 @@ impl Metrics {
                 "When a certificate of a listener ends, in seconds since the Unix epoch.",
                 &["certificate"],
             )?,
+            certificate_orders: counters(
+                "gateway_certificate_orders_total",
+                "Attempts to get a certificate by ACME.",
+                &["certificate", "outcome"],
+            )?,
             connections: gauge("gateway_connections", "Connections open to clients now.")?,
             connections_refused: counters(
                 "gateway_connections_refused_total",
@@ -250,6 +256,11 @@ impl Metrics {
     pub(crate) fn forget_certificate(&self, file: &str) {
         // An error means that it was not shown, which is what is wanted.
         let _ = self.certificate_expiry.remove_label_values(&[file]);
+    }
+
+    /// Counts an attempt to get a certificate.
+    pub(crate) fn certificate_ordered(&self, certificate: &str, success: bool) {
+        self.certificate_orders.with_label_values(&[certificate, if success { "ok" } else { "failed" }]).inc();
     }
 
     /// The retry counter of one upstream.

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use common::settings::At;
+use common::settings::{At, Millis};
 use common::{choice, section};
 
-use crate::config::values::Address;
+use crate::config::values::{Address, HttpUrl};
 
 choice! {
     /// Oldest TLS version that is spoken.
@@ -87,7 +87,10 @@ section! {
     /// How a listener speaks TLS. HTTP/2 and HTTP/1.1 are offered by ALPN.
     pub(crate) struct Tls {
         /// Certificates. The one whose names fit the client's SNI is shown; the first is the default.
-        pub certificates: Vec<Certificate> => "list at least one pair: certificates: [{ cert: tls.crt, key: tls.key }]",
+        pub certificates: Vec<Certificate> = "[]",
+        /// Certificates that the gateway orders and renews by itself. `certificates` and `acme` may stand side by side; one of
+        /// them must be there.
+        pub acme: Option<Acme> = "null",
         /// Oldest version that is spoken.
         pub min_version: TlsVersion = "1.2",
         /// Cipher suites that are spoken, by their names; empty for every one that is safe. For TLS 1.2, name at least one for
@@ -95,6 +98,41 @@ section! {
         pub suites: Vec<At<Suite>> = "[]",
         /// Ask clients for a certificate.
         pub client_auth: Option<ClientAuth> = "null",
+    }
+}
+
+choice! {
+    /// The kind of key that a certificate is ordered for.
+    pub(crate) enum KeyType {
+        /// ECDSA on P-256.
+        P256 = "ecdsa_p256",
+        /// ECDSA on P-384.
+        P384 = "ecdsa_p384",
+    }
+}
+
+section! {
+    /// A certificate from an authority that speaks ACME (RFC 8555), proved by HTTP-01: the authority asks every name on port 80,
+    /// which must lead to a listener without TLS. Until there is a certificate, handshakes for these names fail.
+    pub(crate) struct Acme {
+        /// DNS names that the certificate is for. Wildcards cannot be proved in this way.
+        pub names: Vec<At<String>> => "list the names that the certificate is for, such as names: [api.example.org]",
+        /// URL of the authority's directory.
+        pub directory: At<HttpUrl> = "https://acme-v02.api.letsencrypt.org/directory",
+        /// Where the authority may write to, such as `mailto:ops@example.org`.
+        pub contact: Vec<At<String>> = "[]",
+        /// That you agree to the authority's terms of service. Nothing is ordered without.
+        pub terms_agreed: At<bool> => "read the authority's terms of service and write terms_agreed: true",
+        /// PEM file with the authorities that are trusted for the directory's own TLS; without it, those of the system.
+        pub ca: Option<At<PathBuf>> = "null",
+        /// Folder for the account's key, certificates and pending proofs. Gateways that share it, or the Redis server of `stores`,
+        /// share certificates.
+        pub storage: PathBuf => "name a folder that outlives the process, such as storage: /var/lib/gateway/acme",
+        /// How long before its end a certificate is renewed, at most a third of its time. An authority that says when to renew
+        /// (RFC 9773) is followed if it wants it sooner.
+        pub renew_before: At<Millis> = "30d",
+        /// The kind of key.
+        pub key_type: KeyType = "ecdsa_p256",
     }
 }
 

@@ -11,6 +11,7 @@ pub mod client;
 pub mod gateway;
 pub mod issuer;
 pub mod names;
+pub mod pebble;
 pub mod pki;
 pub mod server;
 pub mod settings;
