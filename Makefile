@@ -17,7 +17,7 @@ RUST_VERSION := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 PROGRAMS := $(CARGO_TARGET_DIR)/debug
 # Beside a C compiler, which is asked for with its headers.
 NEEDED := cmake pkg-config
-test: NEEDED += redis-server
+test: NEEDED += pebble redis-server
 test: SERVER := postgresql
 
 .PHONY: help
@@ -84,6 +84,7 @@ docs: build ## Write the generated pages of docs/ anew
 	write configuration.md "$(PROGRAMS)/gateway" manual
 	write errors.md "$(PROGRAMS)/gateway" errors
 	write backend-configuration.md "$(PROGRAMS)/backend" manual
+	write openapi.json "$(PROGRAMS)/backend" openapi
 
 .PHONY: web
 web: ## Fetch GraphiQL's files, so that the backend serves them at /graphql/ide without asking another host

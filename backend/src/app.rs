@@ -13,7 +13,7 @@ use common::access::Role;
 use common::clock::{Clock, SystemClock};
 use common::secret::Secret;
 use common::telemetry::with_causes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::api::{Bounds, Listener, SchemaError, ServeError, Services, Surroundings};
 use crate::auth::{
@@ -22,10 +22,11 @@ use crate::auth::{
 };
 use crate::base::health::Probe;
 use crate::base::metrics::{Metrics, MetricsError};
-use crate::base::time::now_seconds;
+use crate::base::time::{now_seconds, to_signed};
 use crate::config::Config;
 use crate::query::{BuildError, Queries};
 use crate::storage::{StorageError, Store};
+use crate::worker::{Jobs, Worker};
 use crate::{api, auth};
 
 /// How often what has expired is deleted; the first time is at start.
@@ -78,6 +79,8 @@ pub enum Faces {
     Rest,
     /// GraphQL alone.
     Graphql,
+    /// Nothing: it answers batches.
+    Worker,
 }
 
 /// What is shared by the listeners and the work behind them.
@@ -85,6 +88,8 @@ struct App {
     services: Arc<Services>,
     store: Store,
     last_used: Arc<LastUsed>,
+    worker: Worker,
+    jobs_kept: Duration,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
@@ -98,8 +103,8 @@ pub async fn run(config: Config, faces: Faces) -> Result<(), StartError> {
     let (stop, stopped) = watch::channel(false);
     catch_signals(stop)?;
     let app = build(&config).await?;
-    let api = listen("api", config.server.api, faces != Faces::Graphql).await?;
-    let graphql = listen("graphql", config.server.graphql, faces != Faces::Rest).await?;
+    let api = listen("api", config.server.api, matches!(faces, Faces::All | Faces::Rest)).await?;
+    let graphql = listen("graphql", config.server.graphql, matches!(faces, Faces::All | Faces::Graphql)).await?;
     let internal = listen("internal", config.server.internal, true).await?;
 
     let bounds = Bounds {
@@ -121,6 +126,7 @@ pub async fn run(config: Config, faces: Faces) -> Result<(), StartError> {
         serve(api, public_router),
         serve(graphql, graphql_router),
         serve(internal, internal_router),
+        answer_batches(&app, faces, config.server.drain, stopped.clone()),
         note_uses(&app, stopped.clone()),
         keep_house(&app, stopped.clone()),
     );
@@ -184,8 +190,25 @@ async fn build(config: &Config) -> Result<App, StartError> {
     let store = Store::open(&config.database).await?;
     auth::check_seed(config.environment, &store, &hasher, &keys, now_seconds(&*clock)).await?;
     let last_used = Arc::new(LastUsed::default());
-    let services = services(config, &store, hasher, keys, queries, &metrics, &last_used, &clock);
-    Ok(App { services: Arc::new(services), store, last_used, clock, metrics })
+    let wake = Arc::new(Notify::new());
+    let worker = Worker::new(
+        store.clone(),
+        queries.clone(),
+        Arc::clone(&wake),
+        metrics.jobs().clone(),
+        Arc::clone(&clock),
+        config.jobs,
+    );
+    let jobs = Jobs {
+        store: store.clone(),
+        queries: queries.clone(),
+        wake,
+        clock: Arc::clone(&clock),
+        settings: config.jobs,
+    };
+    let services = services(config, &store, hasher, keys, queries, jobs, &metrics, &last_used, &clock);
+    let jobs_kept = config.jobs.retention;
+    Ok(App { services: Arc::new(services), store, last_used, worker, jobs_kept, clock, metrics })
 }
 
 #[expect(clippy::too_many_arguments, reason = "this is the place where everything meets")]
@@ -195,6 +218,7 @@ fn services(
     hasher: Arc<Hasher>,
     keys: SigningKeys,
     queries: Queries,
+    jobs: Jobs,
     metrics: &Metrics,
     last_used: &Arc<LastUsed>,
     clock: &Arc<dyn Clock>,
@@ -220,9 +244,16 @@ fn services(
             refresh_ttl: auth.refresh_token_ttl,
         },
         users: Users { store: store.clone(), hasher, audit: audit.clone(), clock: Arc::clone(clock) },
-        api_keys: ApiKeys { store: store.clone(), audit, last_used: Arc::clone(last_used), clock: Arc::clone(clock) },
+        api_keys: ApiKeys {
+            store: store.clone(),
+            audit: audit.clone(),
+            last_used: Arc::clone(last_used),
+            clock: Arc::clone(clock),
+        },
+        audit,
         tokens,
         queries,
+        jobs,
         probes: vec![Arc::new(store.clone()) as Arc<dyn Probe>],
         metrics: metrics.clone(),
         introspection_secret: config.introspection.secret.clone(),
@@ -232,6 +263,8 @@ fn services(
 fn surroundings(config: &Config, metrics: &Metrics) -> Surroundings {
     Surroundings {
         trusted_proxies: config.server.trusted_proxies.clone(),
+        trusted_hosts: config.server.trusted_hosts.clone(),
+        cors: config.server.cors.clone(),
         request_timeout: config.server.request_timeout,
         body_bytes_max: config.server.body_bytes_max,
         metrics: metrics.clone(),
@@ -255,6 +288,13 @@ fn catch_signals(stop: watch::Sender<bool>) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Answers what waits in the database, where the process does that.
+async fn answer_batches(app: &App, faces: Faces, drain: Duration, stopped: watch::Receiver<bool>) {
+    if matches!(faces, Faces::All | Faces::Worker) {
+        Box::pin(app.worker.run(stopped, drain)).await;
+    }
+}
+
 /// Writes down when keys were used, on a timer.
 async fn note_uses(app: &App, mut stopped: watch::Receiver<bool>) {
     while !wait(FLUSH_PERIOD, &mut stopped).await {
@@ -271,7 +311,7 @@ async fn flush_uses(app: &App) {
 /// Deletes what has expired, at start and on a timer.
 async fn keep_house(app: &App, mut stopped: watch::Receiver<bool>) {
     loop {
-        if let Err(error) = clean(&app.store, now_seconds(&*app.clock)).await {
+        if let Err(error) = clean(&app.store, app.jobs_kept, now_seconds(&*app.clock)).await {
             tracing::error!(error = with_causes(&error), "what has expired could not be deleted");
         }
         if wait(HOUSEKEEPING_PERIOD, &mut stopped).await {
@@ -280,7 +320,7 @@ async fn keep_house(app: &App, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-async fn clean(store: &Store, now: i64) -> Result<(), StorageError> {
+async fn clean(store: &Store, jobs_kept: Duration, now: i64) -> Result<(), StorageError> {
     for _ in 0..HOUSEKEEPING_BATCHES_MAX {
         if !store.audit_events_clean(now).await? {
             break;
@@ -288,6 +328,11 @@ async fn clean(store: &Store, now: i64) -> Result<(), StorageError> {
     }
     for _ in 0..HOUSEKEEPING_BATCHES_MAX {
         if !store.refresh_tokens_clean(now).await? {
+            break;
+        }
+    }
+    for _ in 0..HOUSEKEEPING_BATCHES_MAX {
+        if !store.jobs_clean(now.saturating_sub(to_signed(jobs_kept.as_secs()))).await? {
             break;
         }
     }

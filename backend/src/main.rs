@@ -8,6 +8,7 @@ use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use backend::api;
 use backend::app::{self, Faces};
 use backend::config::{self, Config};
 use clap::{Args, Parser, Subcommand};
@@ -37,6 +38,8 @@ enum Command {
     Api(ConfigFlag),
     /// Serve GraphQL.
     Graphql(ConfigFlag),
+    /// Answer batches, as many such processes as you like beside each other.
+    Worker(ConfigFlag),
     /// Bring the database up to date.
     Migrate(ConfigFlag),
     /// Check the configuration, and tell every mistake in it.
@@ -46,6 +49,8 @@ enum Command {
     User(UserCommand),
     /// Print every key of the configuration as Markdown.
     Manual,
+    /// Print the description of the REST API as JSON.
+    Openapi,
 }
 
 #[derive(Subcommand)]
@@ -108,6 +113,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::All(flag) => serve(&flag, Faces::All),
         Command::Api(flag) => serve(&flag, Faces::Rest),
         Command::Graphql(flag) => serve(&flag, Faces::Graphql),
+        Command::Worker(flag) => serve(&flag, Faces::Worker),
         Command::Migrate(flag) => {
             let config = load(&flag.config)?;
             let _log_guard = start_log(&config)?;
@@ -122,6 +128,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::User(UserCommand::Add(add)) => user_add(&add),
         Command::Manual => {
             print!("{}", config::manual());
+            Ok(())
+        }
+        Command::Openapi => {
+            print!("{}", api::openapi());
             Ok(())
         }
     }

@@ -1,7 +1,7 @@
 //! API errors: the one place where errors meet HTTP.
 //!
 //! For: a code, a detail for the client, the headers that belong to them, and a cause for the log. May touch: the errors
-//! of `auth` and `query`. Promises: causes never reach the client; every 401 has a `WWW-Authenticate` (RFC 9110
+//! of `auth`, `query` and `worker`. Promises: causes never reach the client; every 401 has a `WWW-Authenticate` (RFC 9110
 //! §11.6.1), every 429 and 503 a `Retry-After`.
 //! Read next: `middleware.rs`, which writes the body, and `common::code` for all codes.
 
@@ -17,6 +17,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::auth::{AuthError, TokenError};
 use crate::query::{ProviderError, QueryError};
+use crate::worker::JobError;
 
 /// When to try again after a 503, in seconds: long enough for a restart, short enough for a person.
 const RETRY_AFTER_SECONDS: u64 = 5;
@@ -200,6 +201,22 @@ impl From<QueryError> for ApiError {
                 };
                 refusal.caused_by(error)
             }
+        }
+    }
+}
+
+impl From<JobError> for ApiError {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Query(error) => error.into(),
+            JobError::Input { .. } => Self::new(Code::InputInvalid, error.to_string()),
+            JobError::NotFound => Self::new(Code::NotFound, ""),
+            JobError::KeyReused | JobError::NothingDead => Self::new(Code::Conflict, error.to_string()),
+            JobError::Full { .. } => Self::new(Code::Overloaded, error.to_string()),
+            JobError::Storage(_) if error.is_passing() => {
+                Self::new(Code::DependencyUnavailable, "the database does not answer").caused_by(error)
+            }
+            JobError::Unsound(_) | JobError::Storage(_) => Self::internal(error),
         }
     }
 }

@@ -17,16 +17,18 @@ use axum::response::{IntoResponse as _, Response};
 use common::code::Code;
 use common::problem::{MEDIA_TYPE, Problem};
 use futures::FutureExt as _;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, ORIGIN};
 use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use tracing::Instrument as _;
 
 use super::error::{ApiError, Refusal};
 use super::rest::openai;
+use super::{cors, hosts};
 use crate::base::ids;
 use crate::base::metrics::{Metrics, ROUTE_UNMATCHED};
 use crate::base::network::{UNKNOWN_PEER, client_address};
+use crate::config::Cors;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -34,10 +36,17 @@ static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Routes that are asked so often that their lines would drown the others.
 const QUIET_ROUTES: [&str; 2] = ["/health", "/metrics"];
 
+/// Balancers ask for it by address, whatever the program's name is.
+const HEALTH_ROUTE: &str = "/health";
+
 /// What is the same around every request of a listener.
 pub struct Surroundings {
     /// The proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The names that `Host` may have; every name, if there are none.
+    pub trusted_hosts: Vec<String>,
+    /// Pages of other origins.
+    pub cors: Cors,
     /// How long one request may take, body included.
     pub request_timeout: Duration,
     /// The largest request body, in bytes.
@@ -71,9 +80,19 @@ pub(super) async fn around(
     request.extensions_mut().insert(origin);
 
     let span = tracing::info_span!("request", request_id = line.origin.request_id);
-    let response = run(request, next, surroundings.request_timeout).instrument(span).await;
+    let visitor = request.headers().get(ORIGIN).cloned();
+    let is_ours = route.as_deref() == Some(HEALTH_ROUTE) || hosts::is_trusted(&request, &surroundings.trusted_hosts);
+    let preflight = cors::preflight(&surroundings.cors, &request);
+    let response = if !is_ours {
+        ApiError::new(Code::MisdirectedRequest, "this program has another name").into_response()
+    } else if let Some(answer) = preflight {
+        answer
+    } else {
+        run(request, next, surroundings.request_timeout).instrument(span).await
+    };
 
-    let response = finish(response, &line);
+    let mut response = finish(response, &line);
+    cors::allow(&surroundings.cors, visitor.as_ref(), response.headers_mut());
     let route = route.as_deref().unwrap_or(ROUTE_UNMATCHED);
     surroundings.metrics.request(route, response.status().as_u16(), started.elapsed());
     line.write(route, response.status().as_u16(), started.elapsed());

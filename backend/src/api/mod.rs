@@ -1,19 +1,25 @@
 //! API: the door. Every route and every layer stands on this page.
 //!
-//! For: HTTP in, services, HTTP out. May touch: `auth`, `query`, `config`, `base`; handlers never see `storage`.
+//! For: HTTP in, services, HTTP out. May touch: `auth`, `query`, `worker`, `config`, `base`; handlers never see `storage`.
 //! Promises: every refusal is a problem (RFC 9457) with a stable code and the request's id; who is not allowed learns so
 //! before the body is read; a route that is not on this page does not exist.
 //! Read next: `middleware.rs` for what happens around every request, `extract.rs` for what a handler may take for
 //! granted, then one file of `rest/`, then `graphql/mod.rs`.
 
+mod cors;
 mod error;
 mod extract;
 mod graphql;
+mod hosts;
 mod internal;
 mod middleware;
+mod openapi;
 mod page;
 mod rest;
+mod routes;
 mod server;
+mod swagger;
+mod tag;
 
 use std::sync::Arc;
 
@@ -23,16 +29,21 @@ use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 use common::secret::Secret;
 
-use crate::auth::{ApiKeys, Sessions, Tokens, Users};
+use crate::auth::{ApiKeys, Audit, Sessions, Tokens, Users};
 use crate::base::health::Probe;
 use crate::base::metrics::Metrics;
 use crate::config;
 use crate::query::Queries;
+use crate::worker::Jobs;
 
 pub use error::ApiError;
 pub use graphql::SchemaError;
 pub use middleware::Surroundings;
+pub use openapi::openapi;
 pub use server::{Bounds, Listener, ServeError};
+
+use routes::Routes;
+use tag::tagged;
 
 /// What the handlers work with.
 pub struct Services {
@@ -42,10 +53,14 @@ pub struct Services {
     pub users: Users,
     /// API keys.
     pub api_keys: ApiKeys,
+    /// What happened to both.
+    pub audit: Audit,
     /// Access tokens.
     pub tokens: Arc<Tokens>,
     /// Questions and answers.
     pub queries: Queries,
+    /// Batches of questions, answered later.
+    pub jobs: Jobs,
     /// The parts that `/health/detailed` asks.
     pub probes: Vec<Arc<dyn Probe>>,
     /// Every number.
@@ -56,24 +71,37 @@ pub struct Services {
 
 /// The public API.
 pub fn public(services: Arc<Services>, surroundings: Surroundings) -> Router {
-    let routes = Router::new()
+    surround(public_routes().into_router(), services, surroundings)
+}
+
+/// What the public API consists of. A test compares these paths with the ones that `openapi/` describes.
+fn public_routes() -> Routes {
+    Routes::default()
         .route("/auth/login", post(rest::tokens::login))
         .route("/auth/refresh", post(rest::tokens::refresh))
         .route("/auth/logout", post(rest::tokens::logout))
         .route("/auth/me", get(rest::tokens::me))
-        .route("/.well-known/jwks.json", get(rest::tokens::jwks))
-        .route("/api/v1/models", get(rest::models::list))
+        .route("/.well-known/jwks.json", tagged(get(rest::tokens::jwks)))
+        .route("/api/v1/models", tagged(get(rest::models::list)))
         .route("/api/v1/query", post(rest::queries::ask))
+        .route("/api/v1/batch", post(rest::batch::create))
+        .route("/api/v1/jobs", get(rest::jobs::list))
+        .route("/api/v1/jobs/{id}", get(rest::jobs::get).delete(rest::jobs::cancel))
+        .route("/api/v1/jobs/{id}/requeue", post(rest::jobs::requeue))
         .route("/api/v1/cache", get(rest::cache::stats).delete(rest::cache::clear))
         .route("/v1/chat/completions", post(rest::openai::complete))
         .route("/v1/models", get(rest::openai::models))
         .route("/v1/models/{*id}", get(rest::openai::model))
-        .route("/api/v1/users", get(rest::users::list).post(rest::users::create))
-        .route("/api/v1/api-keys", get(rest::api_keys::list).post(rest::api_keys::create))
+        .route("/api/v1/users", tagged(get(rest::users::list)).post(rest::users::create))
+        .route("/api/v1/api-keys", tagged(get(rest::api_keys::list)).post(rest::api_keys::create))
         .route("/api/v1/api-keys/{id}", delete(rest::api_keys::revoke))
+        .route("/api/v1/audit-events", tagged(get(rest::audit_events::list)))
         .route("/health", get(rest::health::alive))
-        .route("/health/detailed", get(rest::health::detailed));
-    surround(routes, services, surroundings)
+        .route("/health/detailed", get(rest::health::detailed))
+        .route("/api/v1/openapi.json", tagged(get(openapi::serve)))
+        .route("/api/v1/docs", get(swagger::folder))
+        .route("/api/v1/docs/", get(swagger::page))
+        .route("/api/v1/docs/{*file}", get(swagger::file))
 }
 
 /// GraphQL, over HTTP and WebSocket.
@@ -99,6 +127,9 @@ pub fn graphql(
 
 /// What only the gateway and the operators reach.
 pub fn internal(services: Arc<Services>, surroundings: Surroundings) -> Router {
+    // Asked by address, and never from a page.
+    let cors = config::Cors { origins: Vec::new(), credentials: false };
+    let surroundings = Surroundings { trusted_hosts: Vec::new(), cors, ..surroundings };
     let routes = Router::new()
         .route("/internal/keys", post(internal::introspect))
         .route("/metrics", get(internal::metrics))

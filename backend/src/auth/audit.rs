@@ -1,4 +1,4 @@
-//! Audit: writes security events down.
+//! Audit: writes security events down, and tells them to administrators.
 //!
 //! For: sessions, users and keys, which say what happened. May touch: `storage`, the log.
 //! Promises: an event that cannot be kept goes to the log as an error and does not undo what happened; the names that
@@ -10,8 +10,9 @@ use std::sync::Arc;
 use common::clock::Clock;
 use common::telemetry::with_causes;
 
+use super::AuthError;
 use crate::base::time::now_seconds;
-use crate::storage::{AuditEvent, AuditKind, Store};
+use crate::storage::{AuditEvent, AuditKind, AuditPage, AuditRow, Store};
 
 /// Characters kept of a name that somebody tried.
 const SUBJECT_CHARS_MAX: usize = 64;
@@ -25,7 +26,53 @@ pub struct Client<'a> {
     pub request_id: &'a str,
 }
 
-/// Writes events.
+/// One event, as administrators see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedEvent {
+    /// The stable id.
+    pub id: String,
+    /// In seconds of the Unix epoch.
+    pub at: i64,
+    /// What happened, in a word.
+    pub kind: String,
+    /// A user's id, or the name that was tried.
+    pub subject: Option<String>,
+    /// The client's address; none on the command line.
+    pub client: Option<String>,
+    /// The request it happened in.
+    pub request_id: Option<String>,
+    /// What it was about, such as a key's public id.
+    pub detail: Option<String>,
+}
+
+/// Which events an administrator asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct EventsWanted<'a> {
+    /// Only those before this one: its second and its id.
+    pub before: Option<(i64, &'a str)>,
+    /// Only those of this kind, in a word.
+    pub kind: Option<&'a str>,
+    /// Only those about this user's id, or this name that was tried.
+    pub subject: Option<&'a str>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+impl From<AuditRow> for ListedEvent {
+    fn from(row: AuditRow) -> Self {
+        Self {
+            id: row.id,
+            at: row.at,
+            kind: row.kind,
+            subject: row.subject,
+            client: row.client,
+            request_id: row.request_id,
+            detail: row.detail,
+        }
+    }
+}
+
+/// Writes events, and lists them.
 #[derive(Clone)]
 pub struct Audit {
     store: Store,
@@ -56,4 +103,26 @@ impl Audit {
             tracing::error!(kind = kind.as_str(), subject, error, "a security event could not be kept");
         }
     }
+
+    /// Events, the newest first.
+    ///
+    /// # Errors
+    /// `Input` for a kind that there is not, or that the database failed.
+    pub async fn list(&self, wanted: &EventsWanted<'_>) -> Result<Vec<ListedEvent>, AuthError> {
+        let kind = wanted.kind.map(kind_of).transpose()?;
+        let page = AuditPage { before: wanted.before, kind, subject: wanted.subject, limit: wanted.limit };
+        Ok(self.store.audit_event_list(page).await?.into_iter().map(ListedEvent::from).collect())
+    }
+}
+
+/// The words of every kind of event.
+#[must_use]
+pub fn event_kinds() -> [&'static str; 8] {
+    AuditKind::ALL.map(AuditKind::as_str)
+}
+
+fn kind_of(word: &str) -> Result<AuditKind, AuthError> {
+    let found = AuditKind::ALL.into_iter().find(|kind| kind.as_str() == word);
+    let why = || format!("must be one of {}", event_kinds().join(", "));
+    found.ok_or_else(|| AuthError::Input { field: "kind", why: why() })
 }

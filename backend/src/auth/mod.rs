@@ -20,7 +20,7 @@ mod tokens;
 mod users;
 
 pub use api_keys::{ApiKeyInput, ApiKeys, CreatedKey, KEYS_PER_USER_MAX, ListedKey};
-pub use audit::{Audit, Client};
+pub use audit::{Audit, Client, EventsWanted, ListedEvent, event_kinds};
 pub use caller::{Caller, Method};
 pub use error::AuthError;
 pub use jwks::{DEVELOPMENT_KEY_ID, SigningKeyError, SigningKeys};

@@ -11,6 +11,7 @@ use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TEXT_FORMAT, TextEncoder,
 };
 
+use super::job_metrics::JobMetrics;
 use super::model_metrics::ModelMetrics;
 
 /// The media type of `/metrics`.
@@ -89,6 +90,7 @@ pub struct Metrics {
     graphql_refusals: IntCounterVec,
     graphql_sockets: IntGauge,
     models: ModelMetrics,
+    jobs: JobMetrics,
 }
 
 /// The metrics could not be set up, or not be written.
@@ -157,9 +159,11 @@ impl Metrics {
         .buckets(LATENCY_BUCKETS_SECONDS.to_vec());
         let registry = Registry::new();
         let models = ModelMetrics::register(&registry).map_err(MetricsError::Register)?;
+        let jobs = JobMetrics::register(&registry).map_err(MetricsError::Register)?;
         let metrics = Self {
             registry,
             models,
+            jobs,
             requests: counter("backend_requests_total", "Requests by route and status class.", &["route", "class"])?,
             request_seconds: HistogramVec::new(latency, &["route"]).map_err(MetricsError::Register)?,
             queries: counter(
@@ -227,6 +231,12 @@ impl Metrics {
     #[must_use]
     pub fn models(&self) -> &ModelMetrics {
         &self.models
+    }
+
+    /// What is counted about jobs.
+    #[must_use]
+    pub fn jobs(&self) -> &JobMetrics {
+        &self.jobs
     }
 
     /// One login ended.

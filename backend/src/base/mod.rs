@@ -7,6 +7,7 @@
 pub mod digest;
 pub mod health;
 pub mod ids;
+pub mod job_metrics;
 pub mod metrics;
 pub mod model_metrics;
 pub mod network;

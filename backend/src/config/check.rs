@@ -20,7 +20,9 @@ use super::checked::{
 use super::raw;
 
 mod database;
+mod jobs;
 mod query;
+mod visitors;
 
 /// The longest name of a model or key, in characters.
 const NAME_CHARS_MAX: usize = 64;
@@ -60,6 +62,7 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     let streams = query::streams(&file.streams, decoder);
     let playbooks = query::playbooks(file.playbooks, decoder);
     let sandbox = file.sandbox.and_then(|sandbox| query::sandbox(sandbox, decoder));
+    let jobs = jobs::jobs(&file.jobs, decoder);
     let body_bytes_max = server.as_ref().map(|server| server.body_bytes_max);
     let graphql = graphql(file.graphql, production, body_bytes_max, decoder);
     Some(Config {
@@ -75,6 +78,7 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
         streams: streams?,
         playbooks: playbooks?,
         sandbox,
+        jobs: jobs?,
         graphql: graphql?,
     })
 }
@@ -101,6 +105,8 @@ fn server(raw: raw::Server, decoder: &mut Decoder) -> Option<Server> {
     let request_timeout = lasting(&raw.request_timeout, decoder);
     let body_bytes_max = size(&raw.body_max, decoder);
     let connections_max = bounded(&raw.max_connections, 1, 1_000_000, decoder);
+    let trusted_hosts = visitors::hosts(raw.trusted_hosts, decoder);
+    let cors = visitors::cors(raw.cors, decoder);
     Some(Server {
         api: raw.api.0,
         graphql: raw.graphql.value.0,
@@ -112,6 +118,8 @@ fn server(raw: raw::Server, decoder: &mut Decoder) -> Option<Server> {
         body_bytes_max: body_bytes_max?,
         connections_max: usize::try_from(connections_max?).ok()?,
         trusted_proxies: raw.trusted_proxies.into_iter().map(|network| network.0).collect(),
+        trusted_hosts: trusted_hosts?,
+        cors: cors?,
     })
 }
 

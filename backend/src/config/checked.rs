@@ -13,8 +13,10 @@ use common::secret::Secret;
 use common::telemetry::LogFormat;
 use ipnet::IpNet;
 
+mod jobs;
 mod query;
 
+pub use jobs::Jobs;
 pub use query::{Cache, Circuit, Model, ModelSize, Playbooks, Routing, Sandbox, Streams};
 
 choice! {
@@ -54,6 +56,8 @@ pub struct Config {
     pub playbooks: Playbooks,
     /// A service that runs code; none does, if `None`.
     pub sandbox: Option<Sandbox>,
+    /// Batches, and the workers that answer them.
+    pub jobs: Jobs,
     /// GraphQL.
     pub graphql: Graphql,
 }
@@ -90,6 +94,19 @@ pub struct Server {
     pub connections_max: usize,
     /// The proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The names that `Host` may have, in lower case; every name, if there are none.
+    pub trusted_hosts: Vec<String>,
+    /// Pages of other origins.
+    pub cors: Cors,
+}
+
+/// Pages of other origins that may use the program from a browser.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// Their origins, as browsers write them, or `*` alone; no page may, if there are none.
+    pub origins: Vec<String>,
+    /// Whether browsers may send credentials of their own.
+    pub credentials: bool,
 }
 
 /// Where things are kept.

@@ -15,8 +15,8 @@ use std::path::Path;
 use common::settings::{self, Decode as _, Report};
 
 pub use checked::{
-    Auth, Cache, Circuit, Config, Database, Environment, Graphql, GraphqlSocket, Hashing, Introspection, Log,
-    LoginLimits, Model, ModelSize, Playbooks, PostgresDatabase, Routing, Sandbox, Server, SigningKeySource,
+    Auth, Cache, Circuit, Config, Cors, Database, Environment, Graphql, GraphqlSocket, Hashing, Introspection, Jobs,
+    Log, LoginLimits, Model, ModelSize, Playbooks, PostgresDatabase, Routing, Sandbox, Server, SigningKeySource,
     SqliteDatabase, Streams,
 };
 

@@ -12,8 +12,10 @@ use common::settings::{At, ByteSize, Millis};
 use super::checked::Environment;
 use super::values::{BindAddress, Network};
 
+mod jobs;
 mod query;
 
+pub(super) use jobs::Jobs;
 pub(super) use query::{Cache, Circuit, Model, Playbooks, Routing, Sandbox, Streams};
 
 common::choice! {
@@ -57,6 +59,8 @@ section! {
         pub(super) playbooks: Playbooks = "{}",
         /// A service that runs code of answers, for requests that say so. Absent, none does.
         pub(super) sandbox: Option<Sandbox> = "null",
+        /// Batches, and the workers that answer them.
+        pub(super) jobs: Jobs = "{}",
         /// GraphQL: its bounds, and what it tells of itself.
         pub(super) graphql: Graphql = "{}",
     }
@@ -96,6 +100,23 @@ section! {
         pub(super) max_connections: At<u32> = "4096",
         /// The proxies whose `X-Forwarded-For` is believed.
         pub(super) trusted_proxies: Vec<Network> = "['127.0.0.0/8', '::1/128']",
+        /// The names, without ports, that `Host` may have at the API and at GraphQL. Others are answered with 421,
+        /// except at `/health`. None listed means that every name will do.
+        pub(super) trusted_hosts: Vec<At<String>> = "[]",
+        /// Pages of other origins that may use the API and GraphQL from a browser.
+        pub(super) cors: Cors = "{}",
+    }
+}
+
+section! {
+    /// Pages of other origins that may use the API and GraphQL from a browser.
+    pub(super) struct Cors {
+        /// Their origins, such as `https://app.example.org`, or `*` alone for every page there is. None listed means
+        /// that no page of another origin may.
+        pub(super) origins: Vec<At<String>> = "[]",
+        /// Whether browsers may send credentials of their own, such as cookies of a proxy before this program. Tokens
+        /// and API keys that a page sends itself do not need it.
+        pub(super) credentials: At<bool> = "false",
     }
 }
 

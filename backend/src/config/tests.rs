@@ -208,6 +208,58 @@ fn rules_of_databases_are_kept() {
 }
 
 #[test]
+fn rules_of_jobs_are_kept() {
+    let cases = [
+        ("batch_max: 0", "jobs.batch_max: 0 is out of range: 1 to 1000"),
+        ("queued_max: 0", "jobs.queued_max: 0 is out of range: 1 to 10000000"),
+        ("concurrency: 0", "jobs.concurrency: 0 is out of range: 1 to 1000"),
+        ("attempts_max: 101", "jobs.attempts_max: 101 is out of range: 1 to 100"),
+        ("attempt_timeout: 5ms", "jobs.attempt_timeout: 5ms is shorter than 1s"),
+        ("backoff: 5ms", "jobs.backoff: 5ms is shorter than 1s"),
+        ("backoff: 5s, backoff_max: 4s", "jobs.backoff_max: is shorter than jobs.backoff"),
+        ("lease: 5ms", "jobs.lease: 5ms is shorter than 1s"),
+        ("poll: 5ms", "jobs.poll: 5ms is shorter than 1s"),
+        ("answer_max: 1B", "jobs.answer_max: 1 bytes is out of range"),
+        ("retention: 5ms", "jobs.retention: 5ms is shorter than 1s"),
+    ];
+    for (members, part) in cases {
+        let report = read(&format!("version: 1\njobs: {{ {members} }}\n")).expect_err(members);
+        assert!(report.contains(part), "{members}: {part} is not in\n{report}");
+    }
+}
+
+#[test]
+fn rules_of_visitors_are_kept() {
+    let cases = [
+        (
+            "trusted_hosts: [\"api.example.org:443\"]",
+            "server.trusted_hosts[0]: \"api.example.org:443\" is not a name",
+        ),
+        ("trusted_hosts: [a, \"\"]", "server.trusted_hosts[1]: \"\" is not a name without a port"),
+        ("trusted_hosts: [\"[::g]\"]", "server.trusted_hosts[0]: \"[::g]\" is not a name without a port"),
+        ("cors: { origins: [\"*\"], credentials: true }", "server.cors.origins[0]: every page anywhere"),
+        ("cors: { origins: [\"https://a\", \"*\"] }", "server.cors.origins[1]: * means every origin"),
+        ("cors: { origins: [\"https://a/\"] }", "server.cors.origins[0]: \"https://a/\" is not an origin"),
+        ("cors: { origins: [\"https://A\"] }", "server.cors.origins[0]: \"https://A\" is not an origin"),
+        ("cors: { origins: [\"https://a:443\"] }", "server.cors.origins[0]: \"https://a:443\" is not an origin"),
+        ("cors: { origins: [\"ftp://a\"] }", "server.cors.origins[0]: \"ftp://a\" is not an origin"),
+        ("cors: { origins: [a] }", "server.cors.origins[0]: \"a\" is not an origin"),
+    ];
+    for (members, part) in cases {
+        let report = read(&format!("version: 1\nserver: {{ {members} }}\n")).expect_err(members);
+        assert!(report.contains(part), "{members}: {part} is not in\n{report}");
+    }
+    let config = read(
+        "version: 1\nserver: { trusted_hosts: [API.example.org, \"[::1]\"], \
+         cors: { origins: [\"https://app.example.org\", \"http://127.0.0.1:3000\"], credentials: true } }\n",
+    )
+    .expect("sound");
+    assert_eq!(config.server.trusted_hosts, ["api.example.org", "[::1]"]);
+    assert_eq!(config.server.cors.origins, ["https://app.example.org", "http://127.0.0.1:3000"]);
+    assert!(config.server.cors.credentials);
+}
+
+#[test]
 fn rules_of_graphql_are_kept() {
     let cases = [
         ("server: { api: \"127.0.0.1:8001\" }", "server.graphql: server.graphql must have an address of its own"),
@@ -259,6 +311,7 @@ fn the_shipped_file_loads_and_names_every_section() {
         "streams:",
         "playbooks:",
         "sandbox:",
+        "jobs:",
         "graphql:",
     ];
     for section in sections {

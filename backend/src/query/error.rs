@@ -37,6 +37,18 @@ pub enum QueryError {
     },
 }
 
+impl QueryError {
+    /// Whether asking the same again would be in vain: the question is at fault, in our eyes or in the model's.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Input { .. } => true,
+            Self::Model { cause, .. } => cause.is_refusal(),
+            Self::Overloaded { .. } => false,
+        }
+    }
+}
+
 /// Why the models cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {

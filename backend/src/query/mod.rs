@@ -135,6 +135,14 @@ impl Queries {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Refuses a question that cannot be asked, without asking it.
+    ///
+    /// # Errors
+    /// `QueryError::Input` with the field.
+    pub fn check(&self, question: &Question) -> Result<(), QueryError> {
+        self.inner.plan("", question).map(drop)
+    }
+
     /// Answers a question of `subject`.
     ///
     /// # Errors

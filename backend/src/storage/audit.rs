@@ -4,7 +4,9 @@
 //! Promises: no password, token or key secret is ever part of an event; events older than `RETENTION_DAYS` are deleted
 //! at start, a bounded number at a time. Read next: `auth/audit.rs`.
 
-use super::engine::{Turn, on};
+use sqlx::Row as _;
+
+use super::engine::{Turn, on, rows};
 use super::{StorageError, Store};
 use crate::base::ids;
 use crate::base::time::DAY_SECONDS;
@@ -53,7 +55,76 @@ pub struct AuditEvent<'a> {
     pub detail: Option<&'a str>,
 }
 
+/// One event, as it is read.
+#[derive(Debug)]
+pub struct AuditRow {
+    /// The stable id.
+    pub id: String,
+    /// In seconds.
+    pub at: i64,
+    /// The word of its kind.
+    pub kind: String,
+    /// A user's id, or the name that was tried.
+    pub subject: Option<String>,
+    /// The client's address.
+    pub client: Option<String>,
+    /// The request it happened in.
+    pub request_id: Option<String>,
+    /// What it was about.
+    pub detail: Option<String>,
+}
+
+rows!(AuditRow, |row| {
+    Ok(Self {
+        id: row.try_get("id")?,
+        at: row.try_get("at")?,
+        kind: row.try_get("kind")?,
+        subject: row.try_get("subject")?,
+        client: row.try_get("client")?,
+        request_id: row.try_get("request_id")?,
+        detail: row.try_get("detail")?,
+    })
+});
+
+/// Which events are listed.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditPage<'a> {
+    /// Only those before this one: its second and its id.
+    pub before: Option<(i64, &'a str)>,
+    /// Only those of this kind.
+    pub kind: Option<AuditKind>,
+    /// Only those about this subject.
+    pub subject: Option<&'a str>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// The list with a filter. Every filter names both parameters, so that one binding fits all, and names a column only
+/// where it filters, so that an index serves it.
+macro_rules! list {
+    ($filter:literal) => {
+        concat!(
+            "SELECT id, at, kind, subject, client, request_id, detail FROM audit_events ",
+            "WHERE (at, id) < ($1, $2) AND ",
+            $filter,
+            " ORDER BY at DESC, id DESC LIMIT $5"
+        )
+    };
+}
+
 impl AuditKind {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::LoginOk,
+        Self::LoginFailed,
+        Self::LoginThrottled,
+        Self::RefreshReused,
+        Self::Logout,
+        Self::ApiKeyCreated,
+        Self::ApiKeyRevoked,
+        Self::UserCreated,
+    ];
+
     /// The word in the table.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -93,6 +164,32 @@ impl Store {
             .map(|_| ())
         })
         .map_err(StorageError::during("audit_event_create"))
+    }
+
+    /// Events, the newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn audit_event_list(&self, page: AuditPage<'_>) -> Result<Vec<AuditRow>, StorageError> {
+        let statement: &'static str = match (page.kind, page.subject) {
+            (None, None) => list!("$3 = '' AND $4 = ''"),
+            (Some(_), None) => list!("kind = $3 AND $4 = ''"),
+            (None, Some(_)) => list!("$3 = '' AND subject = $4"),
+            (Some(_), Some(_)) => list!("kind = $3 AND subject = $4"),
+        };
+        // No event is of this second, so the first page has all.
+        let (at, id) = page.before.unwrap_or((i64::MAX, ""));
+        on!(self.read(), |db| {
+            sqlx::query_as(statement)
+                .bind(at)
+                .bind(id)
+                .bind(page.kind.map_or("", AuditKind::as_str))
+                .bind(page.subject.unwrap_or(""))
+                .bind(i64::from(page.limit))
+                .fetch_all(db)
+                .await
+        })
+        .map_err(StorageError::during("audit_event_list"))
     }
 
     /// Deletes events older than `RETENTION_DAYS`, a bounded number at a time, unless another process is cleaning.

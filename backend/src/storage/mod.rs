@@ -13,6 +13,8 @@ mod api_keys;
 mod audit;
 mod engine;
 mod error;
+mod job_items;
+mod jobs;
 mod postgres;
 mod refresh_tokens;
 mod sqlite;
@@ -26,8 +28,10 @@ use crate::config::Database;
 use engine::{Engine, Timed, Transaction, on};
 
 pub use api_keys::{ApiKeyPage, ApiKeyRow, NewApiKey};
-pub use audit::{AuditEvent, AuditKind};
+pub use audit::{AuditEvent, AuditKind, AuditPage, AuditRow};
 pub use error::StorageError;
+pub use job_items::{Holder, ItemEnd, ItemFate, Take, TakenItem};
+pub use jobs::{JobItemRow, JobMade, JobRow, NewJob};
 pub use refresh_tokens::{NewRefreshToken, Rotation};
 pub use users::{NewUser, UserRow};
 

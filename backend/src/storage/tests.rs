@@ -113,6 +113,9 @@ on_both! {
     old_events_go_and_new_ones_stay,
     many_clean_at_once,
     several_may_open_an_empty_database_at_once,
+    an_item_ends_once_whoever_else_was_at_it,
+    of_many_takers_each_gets_an_item_of_its_own,
+    finished_jobs_are_forgotten_after_their_time,
 }
 
 async fn names_are_unique_and_lists_are_in_order(place: &Place) {
@@ -306,6 +309,106 @@ async fn several_may_open_an_empty_database_at_once(place: &Place) {
         store.check().await.expect("its tables are there");
         store.close().await;
     }
+}
+
+async fn job_of(store: &Store, id: &str, items: usize) {
+    let requests: Vec<String> = (0..items).map(|number| format!("{{\"query\":\"{number}\"}}")).collect();
+    let new = NewJob {
+        id,
+        owner: "u-1",
+        priority: 1,
+        idempotency_key: None,
+        body_hash: b"h",
+        created_at: NOW,
+        requests: &requests,
+    };
+    assert!(matches!(store.job_create(new, 100).await.expect("asked"), JobMade::Made(_)));
+}
+
+async fn take(store: &Store, worker: &str, now: i64) -> TakenItem {
+    match store.job_item_take(worker, now, now + 10).await.expect("asked") {
+        Take::Taken(item) => item,
+        other => panic!("{worker} gets {other:?}"),
+    }
+}
+
+fn held_by<'a>(worker: &'a str, item: &'a TakenItem) -> Holder<'a> {
+    Holder { item_id: &item.id, job_id: &item.job_id, worker, attempt: item.attempt }
+}
+
+async fn an_item_ends_once_whoever_else_was_at_it(place: &Place) {
+    let store = place.open().await;
+    job_of(&store, "j-1", 1).await;
+    let first = take(&store, "one", NOW).await;
+    assert_eq!(store.job_item_take("two", NOW, NOW + 10).await.expect("asked"), Take::Nothing);
+    assert_eq!(store.job_item_reclaim(2, NOW + 9).await.expect("asked"), None, "the lease holds");
+    assert!(store.job_item_renew(held_by("one", &first), NOW + 20).await.expect("asked"));
+    assert_eq!(store.job_item_reclaim(2, NOW + 19).await.expect("asked"), None, "it was renewed");
+    assert_eq!(store.job_item_reclaim(2, NOW + 20).await.expect("asked"), Some(ItemFate::Queued));
+    let second = take(&store, "two", NOW + 20).await;
+    assert_eq!((second.attempt, second.owner.as_str()), (2, "u-1"));
+    // The first one comes too late, whatever it wants.
+    assert!(!store.job_item_renew(held_by("one", &first), NOW + 90).await.expect("asked"));
+    for end in [ItemEnd::Done("{}"), ItemEnd::Dead("late"), ItemEnd::Retry("late", NOW), ItemEnd::GivenBack] {
+        assert_eq!(store.job_item_end(held_by("one", &first), end, NOW + 21).await.expect("asked"), None, "{end:?}");
+    }
+    let done = store.job_item_end(held_by("two", &second), ItemEnd::Done("{}"), NOW + 22).await.expect("asked");
+    assert_eq!(done, Some(ItemFate::Done));
+    let again = store.job_item_end(held_by("two", &second), ItemEnd::Done("{}"), NOW + 23).await.expect("asked");
+    assert_eq!(again, None, "once");
+    let job = store.job_by_id("j-1", Some("u-1")).await.expect("asked").expect("it is there");
+    assert_eq!((job.done, job.attempts, job.finished_at), (1, 2, Some(NOW + 22)));
+    assert_eq!(store.job_by_id("j-1", Some("u-2")).await.expect("asked"), None, "it is not u-2's");
+
+    // What kills its workers is dead when its attempts are used up.
+    job_of(&store, "j-2", 1).await;
+    take(&store, "one", NOW).await;
+    assert_eq!(store.job_item_reclaim(1, NOW + 10).await.expect("asked"), Some(ItemFate::Dead));
+    assert!(store.job_requeue("j-2", NOW + 11).await.expect("asked"));
+    assert!(!store.job_requeue("j-2", NOW + 11).await.expect("asked"), "nothing is dead any more");
+    // A cancelled job's item that comes back is not begun again.
+    let third = take(&store, "one", NOW + 11).await;
+    store.job_cancel("j-2", NOW + 12).await.expect("asked");
+    let back = store.job_item_end(held_by("one", &third), ItemEnd::Retry("x", NOW), NOW + 13).await.expect("asked");
+    assert_eq!(back, Some(ItemFate::Cancelled));
+    let job = store.job_by_id("j-2", None).await.expect("asked").expect("it is there");
+    assert_eq!((job.dead, job.cancelled, job.finished_at), (0, 1, Some(NOW + 13)));
+}
+
+async fn of_many_takers_each_gets_an_item_of_its_own(place: &Place) {
+    let stores = [place.open().await, place.open().await];
+    job_of(&stores[0], "j-1", usize::from(RACERS)).await;
+    let racers = (0..RACERS).map(|number| {
+        let store = stores[usize::from(number) % stores.len()].clone();
+        tokio::spawn(async move {
+            let item = take(&store, &format!("w-{number}"), NOW).await;
+            let holder = Holder { worker: &format!("w-{number}"), ..held_by("", &item) };
+            let fate = store.job_item_end(holder, ItemEnd::Done("{}"), NOW + 1).await.expect("asked");
+            assert_eq!(fate, Some(ItemFate::Done));
+            item.id
+        })
+    });
+    let mut taken = std::collections::HashSet::new();
+    for racer in racers.collect::<Vec<_>>() {
+        taken.insert(racer.await.expect("no panic"));
+    }
+    assert_eq!(taken.len(), usize::from(RACERS));
+    let job = stores[1].job_by_id("j-1", None).await.expect("asked").expect("it is there");
+    assert_eq!((job.done, job.total, job.finished_at), (i64::from(RACERS), i64::from(RACERS), Some(NOW + 1)));
+}
+
+async fn finished_jobs_are_forgotten_after_their_time(place: &Place) {
+    let store = place.open().await;
+    job_of(&store, "j-1", 1).await;
+    job_of(&store, "j-2", 1).await;
+    let item = take(&store, "one", NOW).await;
+    store.job_item_end(held_by("one", &item), ItemEnd::Done("{}"), NOW + 5).await.expect("asked");
+    assert!(!store.jobs_clean(NOW + 5).await.expect("cleaned"));
+    assert_eq!(store.job_list(None, None, 10).await.expect("listed").len(), 2, "not yet");
+    assert!(!store.jobs_clean(NOW + 6).await.expect("cleaned"));
+    let left = store.job_list(None, None, 10).await.expect("listed");
+    assert_eq!(left.iter().map(|job| job.id.as_str()).collect::<Vec<_>>(), ["j-2"], "what waits stays");
+    assert!(store.job_item_list("j-1", 0, 10).await.expect("listed").is_empty(), "its items are gone with it");
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ const PERMISSIONS: [&str; 6] = ["read", "write", "execute", "admin", "api_access
 pub type RootField = (&'static str, &'static str, &'static str, &'static [&'static str]);
 
 /// Every field of `Query` and `Mutation`.
-const FIELDS: [RootField; 11] = [
+const FIELDS: [RootField; 14] = [
     ("Query", "me", "{ me { username } }", &[]),
     ("Query", "models", "{ models { id } }", &["read"]),
     ("Query", "model", "{ model(id: \"x\") { id } }", &["read"]),
@@ -35,6 +35,14 @@ const FIELDS: [RootField; 11] = [
     ("Query", "users", "{ users { nodes { id } } }", &["admin"]),
     ("Query", "apiKeys", "{ apiKeys { nodes { id } } }", &["read"]),
     ("Mutation", "processQuery", "mutation { processQuery(input: { query: \"May I?\" }) { id } }", &["execute"]),
+    ("Query", "jobs", "{ jobs { nodes { id } } }", &["read"]),
+    ("Query", "job", "{ job(id: \"x\") { id } }", &["read"]),
+    (
+        "Mutation",
+        "processBatch",
+        "mutation { processBatch(input: { queries: [{ query: \"May I?\" }] }) { id } }",
+        &["execute"],
+    ),
     ("Mutation", "clearCache", "mutation { clearCache { entries } }", &["admin"]),
     (
         "Mutation",

@@ -10,6 +10,7 @@
 #![allow(clippy::too_many_lines, reason = "a table of cases is read as one thing")]
 
 mod api_keys;
+mod audit_events;
 mod commands;
 mod engines;
 mod graphql;
@@ -18,14 +19,19 @@ mod graphql_socket;
 mod harness;
 mod health;
 mod internal;
+mod jobs;
+mod jobs_killed;
 mod models;
 mod openai;
+mod openapi;
 mod processes;
 mod queries;
 mod refusals;
 mod sandbox;
 mod sessions;
 mod streams;
+mod tags;
 mod throttle;
 mod tokens;
 mod users;
+mod visitors;

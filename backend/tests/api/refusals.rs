@@ -18,13 +18,19 @@ struct Guarded {
 }
 
 /// Every guarded route of the API.
-const GUARDED: [Guarded; 10] = [
+const GUARDED: [Guarded; 16] = [
     Guarded { method: "GET", path: "/auth/me", needs: &[] },
     Guarded { method: "GET", path: "/api/v1/models", needs: &["read", "api_access"] },
     Guarded { method: "POST", path: "/api/v1/query", needs: &["execute"] },
+    Guarded { method: "POST", path: "/api/v1/batch", needs: &["execute"] },
+    Guarded { method: "GET", path: "/api/v1/jobs", needs: &["read", "api_access"] },
+    Guarded { method: "GET", path: "/api/v1/jobs/none", needs: &["read", "api_access"] },
+    Guarded { method: "DELETE", path: "/api/v1/jobs/none", needs: &["execute"] },
+    Guarded { method: "POST", path: "/api/v1/jobs/none/requeue", needs: &["admin"] },
     Guarded { method: "GET", path: "/api/v1/cache", needs: &["read", "api_access"] },
     Guarded { method: "DELETE", path: "/api/v1/cache", needs: &["admin"] },
     Guarded { method: "GET", path: "/api/v1/users", needs: &["admin"] },
+    Guarded { method: "GET", path: "/api/v1/audit-events", needs: &["admin"] },
     Guarded { method: "POST", path: "/api/v1/users", needs: &["admin"] },
     Guarded { method: "GET", path: "/api/v1/api-keys", needs: &["read", "api_access"] },
     Guarded { method: "POST", path: "/api/v1/api-keys", needs: &["write", "api_access"] },
@@ -107,6 +113,7 @@ async fn nobody_does_what_they_lack_a_permission_for() {
         let answer = send(route.request(&backend).header("X-API-Key", &key.key)).await;
         // Inside, they find that the body is none, or that there is no such key.
         match route.method {
+            _ if route.path.starts_with("/api/v1/jobs/") => answer.expect_problem(404, "not_found"),
             "GET" => answer.expect_status(200).json(),
             "DELETE" if route.path == "/api/v1/cache" => answer.expect_status(200).json(),
             "POST" => answer.expect_problem(400, "input_invalid"),

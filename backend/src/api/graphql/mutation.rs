@@ -11,6 +11,7 @@ use async_graphql::{Context, ID, Object};
 use super::answers::{self, ASK_COST, ClearedCache, ProcessQueryInput, ProcessingResult};
 use super::engine::Asker;
 use super::guard::{ADMIN, EXECUTE, WRITE, of};
+use super::jobs::{self, Job, ProcessBatchInput};
 use super::types::{CreateApiKeyInput, CreatedApiKey};
 use crate::api::Services;
 use crate::api::error::ApiError;
@@ -31,6 +32,13 @@ impl Mutation {
     ) -> Result<Option<ProcessingResult>, ApiError> {
         let (services, who): (&Arc<Services>, &Asker) = (of(ctx)?, of(ctx)?);
         answers::ask(services, &who.caller, input).await.map(Some)
+    }
+
+    /// Has a batch of queries answered by workers. Says at once which job it is.
+    #[graphql(guard = "EXECUTE", complexity = "ASK_COST + child_complexity")]
+    async fn process_batch(&self, ctx: &Context<'_>, input: ProcessBatchInput) -> Result<Option<Job>, ApiError> {
+        let (services, who): (&Arc<Services>, &Asker) = (of(ctx)?, of(ctx)?);
+        jobs::create(services, &who.caller, input).await.map(Some)
     }
 
     /// Forgets all answers that are kept, of everybody.

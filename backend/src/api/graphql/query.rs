@@ -13,6 +13,7 @@ use async_graphql::{Context, ID, Object, OutputType};
 use super::answers::{self, CacheStats};
 use super::engine::Asker;
 use super::guard::{ADMIN, READ, of};
+use super::jobs::Job;
 use super::types::{Account, ApiKey, Me, Model, SystemMetrics};
 use crate::api::Services;
 use crate::api::error::ApiError;
@@ -98,6 +99,29 @@ impl Query {
             .map(|key| (write_mark(key.created_at, &key.id), ApiKey::new(key, owner.clone())))
             .collect();
         Ok(Some(pages(marked, limit, after.is_some())))
+    }
+
+    /// Batches, the latest first: the caller's own, or everybody's for who administers.
+    #[graphql(guard = "READ", complexity = "page_cost(first, child_complexity)")]
+    async fn jobs(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How many, 100 at most; 50, if left out.")] first: Option<u32>,
+        #[graphql(desc = "The cursor after which to go on.")] after: Option<String>,
+    ) -> Result<Option<Pages<Job>>, ApiError> {
+        let (services, who): (&Arc<Services>, &Asker) = (of(ctx)?, of(ctx)?);
+        let limit = limit("first", first)?;
+        let mark = after.as_deref().map(|after| mark("after", after)).transpose()?;
+        let jobs = services.jobs.list(&who.caller, mark.as_deref(), limit + 1).await?;
+        let marked = jobs.into_iter().map(|job| (job.id.clone(), Job::from(job))).collect();
+        Ok(Some(pages(marked, limit, after.is_some())))
+    }
+
+    /// The batch of this id.
+    #[graphql(guard = "READ")]
+    async fn job(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Job>, ApiError> {
+        let (services, who): (&Arc<Services>, &Asker) = (of(ctx)?, of(ctx)?);
+        Ok(Some(services.jobs.get(&who.caller, &id).await?.into()))
     }
 }
 

@@ -1,11 +1,14 @@
 //! REST: one file a resource.
 //!
-//! For: handlers, which read what was extracted, call one service, and shape its answer. May touch: `auth`, `query`.
+//! For: handlers, which read what was extracted, call one service, and shape its answer. May touch: `auth`, `query`, `worker`.
 //! Promises: no decision is made here that a service could make. Read next: `queries.rs`.
 
 pub(super) mod api_keys;
+pub(super) mod audit_events;
+pub(super) mod batch;
 pub(super) mod cache;
 pub(super) mod health;
+pub(super) mod jobs;
 pub(super) mod models;
 pub(super) mod openai;
 mod openai_types;
