@@ -46,6 +46,22 @@ test: tools ## Check format and lints, build, run every test
 		cargo test --workspace --locked --lib --bins --tests
 	fi
 
+.PHONY: conformance
+conformance: build ## Hold the API against schemathesis, the audit of GraphQL over HTTP and OpenAI's SDK
+	@for program in python3 npm; do
+		if ! command -v "$$program" > /dev/null; then
+			echo "$$program is missing. Debian's names: python3 python3-venv nodejs npm" >&2
+			exit 1
+		fi
+	done
+	export CONFORMANCE_PYTHON="$(CARGO_TARGET_DIR)/conformance"
+	set -x
+	python3 -m venv "$$CONFORMANCE_PYTHON"
+	"$$CONFORMANCE_PYTHON/bin/pip" install --quiet --requirement backend/tests/conformance/requirements.txt
+	npm ci --prefix backend/tests/conformance
+	cargo nextest run --workspace --locked --run-ignored only --no-capture \
+		-E 'test(/conformance::|openais_sdk/)'
+
 .PHONY: soak
 soak: build ## The tests that wait for things to go wrong, for longer
 	@set -x
@@ -55,6 +71,16 @@ soak: build ## The tests that wait for things to go wrong, for longer
 measure: build ## Print what limits and their store cost on this machine
 	@set -x
 	cargo nextest run --workspace --locked --release --run-ignored only -E 'test(/measure_/)' --no-capture
+
+.PHONY: bench-backend
+bench-backend: SERVER := postgresql
+bench-backend: tools ## Measure how long users of the backend wait; writes benches/results/backend.md
+	@set -x
+	cargo build --release --locked -p backend -p benches
+	mkdir -p benches/results
+	"$(CARGO_TARGET_DIR)/release/backend-load" "$(CARGO_TARGET_DIR)/release/backend" > "$(CARGO_TARGET_DIR)/backend.md"
+	mv "$(CARGO_TARGET_DIR)/backend.md" benches/results/backend.md
+	cat benches/results/backend.md
 
 .PHONY: build
 build: tools ## Build both programs for development

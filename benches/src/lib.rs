@@ -1,4 +1,10 @@
-//! Benches: where the speed of the gateway is measured.
+//! Benches: where the speed of both programs is measured.
 //!
-//! For: nothing yet; the plan is in `README.md` beside this crate. May touch: the built programs and the rivals they
-//! are compared with. Promises: no number is written down without the machine, the versions and the way to get it again.
+//! For: the programs in `bin/`. May touch: the machine's own description. Promises: no number is written down without
+//! the machine, the versions and the way to get it again.
+//! Read next: `bin/backend-load.rs`; `README.md` beside this crate.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a measurement that cannot be taken ends with what is missing")]
+
+pub mod machine;
+pub mod times;

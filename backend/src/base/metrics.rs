@@ -11,6 +11,7 @@ use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TEXT_FORMAT, TextEncoder,
 };
 
+use super::database_metrics;
 use super::job_metrics::JobMetrics;
 use super::model_metrics::ModelMetrics;
 
@@ -160,6 +161,7 @@ impl Metrics {
         let registry = Registry::new();
         let models = ModelMetrics::register(&registry).map_err(MetricsError::Register)?;
         let jobs = JobMetrics::register(&registry).map_err(MetricsError::Register)?;
+        database_metrics::register(&registry).map_err(MetricsError::Register)?;
         let metrics = Self {
             registry,
             models,

@@ -61,9 +61,12 @@ pub(super) enum Turn {
 macro_rules! on {
     ($place:expr, |$db:ident| $statement:expr) => {
         match $place {
-            $crate::storage::engine::Engine::Sqlite($db) => $statement,
+            $crate::storage::engine::Engine::Sqlite($db) => {
+                $crate::base::database_metrics::measured(async { $statement }).await
+            }
             $crate::storage::engine::Engine::Postgres($crate::storage::engine::Timed { on: $db, limit }) => {
-                $crate::storage::engine::within(limit, async { $statement }).await
+                let statement = $crate::storage::engine::within(limit, async { $statement });
+                $crate::base::database_metrics::measured(statement).await
             }
         }
     };

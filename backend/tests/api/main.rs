@@ -12,6 +12,7 @@
 mod api_keys;
 mod audit_events;
 mod commands;
+mod conformance;
 mod engines;
 mod graphql;
 mod graphql_bounds;

@@ -3,11 +3,13 @@
 //! Read next: nothing; this is the journey's end.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use http::Version;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::process::Program;
 use testkit::wait::{PATIENCE, until};
 
 use crate::harness::backend::{self, Backend};
@@ -38,9 +40,11 @@ impl System {
         // At the same moment, as an orchestrator does: both find an empty database.
         let (first, second) = tokio::join!(Backend::start(&file), Backend::start(&file));
         let authority = Authority::new();
-        let listeners = listeners(&[authority.issue(folder.path(), NAME)], "1.2");
+        let certificates = [authority.issue(folder.path(), NAME), authority.issue(folder.path(), "localhost")];
+        let listeners = listeners(&certificates, "1.2");
         let pool = Pool::of(&[first.api, second.api]).probed();
         let keys = key_scheme(&[first.internal, second.internal]);
+        let keys = keys.replace("header: X-API-Key,", "header: X-API-Key, bearer: true,");
         let settings = format!(
             "{HEAD}{listeners}upstreams:\n  api: {pool}\n\
              auth:\n  tokens: {{ jwt: {{ issuer: \"https://auth.capibara6.local/\", audience: capibara6, \
@@ -51,6 +55,8 @@ impl System {
              routes:\n  - {{ id: login, path: /auth/*, auth: none, limits: [per_ip], to: api }}\n  \
              - {{ id: query, path: /api/v1/query, methods: [POST], auth: [tokens, keys], require: [execute], \
              limits: [per_ip, per_key], to: api, timeout: 120s }}\n  \
+             - {{ id: chat, path: /v1/*, auth: [tokens, keys], require: [execute], limits: [per_ip, per_key], \
+             to: api }}\n  \
              - {{ id: api, path: /api/v1/*, auth: [tokens, keys], require: [read, api_access], \
              limits: [per_ip, per_key], to: api }}\n",
             first.api, second.api
@@ -169,6 +175,25 @@ async fn a_readonly_user_may_look_but_not_ask() {
     let problem = refused.expect_problem(403, "permission_missing");
     assert_eq!(problem["route"], "query");
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("execute")), "{problem}");
+}
+
+/// Not part of `make test`, for the SDK is not Debian's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a package of Python: make conformance"]
+async fn openais_sdk_streams_a_chat() {
+    let system = System::start().await;
+    let token = system.login("admin", "admin123").await;
+    let body = json!({ "name": "sdk", "permissions": ["read", "execute", "api_access"] });
+    let create = system.client(false).post(system.url("/api/v1/api-keys")).bearer_auth(&token).json(&body);
+    let (_, key) = id_and_key(&client::send(create).await);
+    let python = std::env::var("CONFORMANCE_PYTHON").expect("`make conformance` names the folder");
+    let mut command = Command::new(format!("{python}/bin/python"));
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../backend/tests/conformance/openai_sdk.py"));
+    let port = system.gateway.address("https").port();
+    let authority = system.authority.write_certificate(system.folder.path());
+    command.args([&format!("https://localhost:{port}/v1"), &key, &authority]);
+    let ended = Program::start("openai_sdk.py", command, "").ended(Duration::from_mins(1)).await;
+    assert!(ended.status.success(), "the SDK is not content:\n{}\n{}", ended.stdout, ended.stderr);
 }
 
 /// The id of a created key, and the key itself, which is shown this once.

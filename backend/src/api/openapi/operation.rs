@@ -127,11 +127,20 @@ impl Operation {
         self
     }
 
+    /// The same request under the same key is done once.
+    pub(super) fn keyed(mut self, description: &str) -> Self {
+        let schema = json!({ "type": "string", "pattern": "^[!-~]{1,128}$" });
+        let name = "Idempotency-Key";
+        self.parameters.push(json!({ "name": name, "in": "header", "description": description, "schema": schema }));
+        self.refuses(&[Code::InputInvalid, Code::Conflict])
+    }
+
     /// It gives a list in pages.
     pub(super) fn paged(self) -> Self {
         let limit = json!({ "type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT });
+        let cursor = json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,256}$" });
         self.asks("limit", "How many items to give.", &limit)
-            .asks("cursor", "`next_cursor` of the page before.", &json!({ "type": "string" }))
+            .asks("cursor", "`next_cursor` of the page before.", &cursor)
             .refuses(&[Code::InputInvalid])
     }
 

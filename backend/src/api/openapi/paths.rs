@@ -96,11 +96,11 @@ fn queries() -> Vec<Route> {
 fn jobs() -> Vec<Route> {
     let tag = "jobs";
     let create = Operation::guarded(tag, "createJob", "Hand in many questions, to be answered later.", EXECUTING)
-        .heeds("Idempotency-Key", "The same request with the same key makes one job, however often it is sent.")
+        .keyed("The same request with the same key makes one job, however often it is sent.")
         .takes("BatchRequest")
         .gives(202, "The new job. `Location` says where it is.", "Job")
         .gives(200, "The job that this request made before.", "Job")
-        .refuses(&[Code::Conflict, Code::Overloaded]);
+        .refuses(&[Code::Overloaded]);
     let list = Operation::guarded(tag, "listJobs", "The caller's jobs, or an administrator's view of all.", READING)
         .paged()
         .gives(200, "A page of jobs.", "JobPage");

@@ -92,7 +92,7 @@ fn auth() -> Group {
 fn accounts() -> Group {
     let user_request = object(
         &[
-            ("username", json!({ "type": "string", "minLength": 1, "maxLength": 64 })),
+            ("username", json!({ "type": "string", "pattern": "^[A-Za-z0-9._@-]{1,64}$" })),
             ("password", json!({ "type": "string", "format": "password", "minLength": 8, "maxLength": 128 })),
             ("role", choice(&ROLES)),
         ],
@@ -103,7 +103,7 @@ fn accounts() -> Group {
     let key_request = object(
         &[
             ("name", json!({ "type": "string", "minLength": 1, "maxLength": 64 })),
-            ("permissions", json!({ "type": ["array", "null"], "items": choice(&PERMISSIONS) })),
+            ("permissions", json!({ "type": ["array", "null"], "minItems": 1, "items": choice(&PERMISSIONS) })),
             ("expires_in_days", json!({ "type": ["integer", "null"], "minimum": 1, "maximum": 3650 })),
         ],
         &["permissions", "expires_in_days"],
@@ -305,7 +305,13 @@ fn openai() -> Group {
     let message = object(
         &[
             ("role", choice(&["system", "developer", "user", "assistant"])),
-            ("content", json!({ "type": ["string", "array"], "description": "Text, or parts of the type `text`." })),
+            (
+                "content",
+                json!({
+                    "type": ["string", "array"], "minLength": 1, "minItems": 1,
+                    "description": "Text, or parts of the type `text`.",
+                }),
+            ),
         ],
         &[],
     );
