@@ -153,3 +153,34 @@ async fn servers_that_nobody_can_find_are_our_503_and_are_found_later() {
     names.set("late.test", &[Answer::A([127, 0, 0, 21].into())]);
     served_by(&gateway, "the server, as soon as it has a name", &[&echoes[0]]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_new_gets_its_share_little_by_little() {
+    const BATCH: usize = 200;
+    let (old, new) = (Echo::start().await, Echo::start().await);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("servers.yaml");
+    let write = |echoes: &[&Echo]| {
+        let targets: Vec<String> = echoes.iter().map(|echo| format!("\"{}\"", echo.address())).collect();
+        std::fs::write(&file, format!("targets: [{}]\n", targets.join(", "))).expect("writable");
+    };
+    write(&[&old]);
+    let upstream = format!("discovery: {{ file: \"{}\", every: 50ms }}, slow_start: 5s", file.display());
+    let gateway = gateway(&upstream).await;
+    served_by(&gateway, "the old one", &[&old]).await;
+    write(&[&old, &new]);
+    let client = client::plain();
+    let ask = async || client::send(client.get(gateway.url("/x"))).await.expect_status(200).status;
+    until("the new one is known", PATIENCE, async || (ask().await == 200 && new.count() > 0).then_some(())).await;
+    let mut shares = Vec::new();
+    until("the new one has its share", PATIENCE, async || {
+        let before = new.count();
+        for _ in 0..BATCH {
+            ask().await;
+        }
+        shares.push(new.count() - before);
+        (new.count() - before >= BATCH * 45 / 100).then_some(())
+    })
+    .await;
+    assert!(shares[0] < BATCH / 4, "of {BATCH} requests at a time it got {shares:?}");
+}

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
@@ -27,6 +28,9 @@ use crate::harness::tls::{self, H2};
 /// A message frame: not compressed, four bytes.
 const MESSAGE: &[u8] = b"\0\0\0\0\x04ping";
 
+/// Metadata by which the upstream is told to answer each piece more than once.
+const TIMES: &str = "times";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_unary_call_brings_its_trailers_back() {
     let (gateway, authority) = gateway("auth: none").await;
@@ -39,6 +43,18 @@ async fn a_unary_call_brings_its_trailers_back() {
     let body = within("its end", PATIENCE, answer.into_body().collect()).await.expect("a whole answer");
     assert_eq!(body.trailers().expect("trailers")["grpc-status"], "0");
     assert_eq!(&body.to_bytes()[..], MESSAGE);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_streams_messages_and_then_its_trailers() {
+    let (gateway, authority) = gateway("auth: none").await;
+    let mut client = client(&gateway, &authority).await;
+    let mut call = call(Full::new(Bytes::from_static(MESSAGE)));
+    call.headers_mut().insert(TIMES, HeaderValue::from_static("500"));
+    let answer = within("an answer", PATIENCE, client.send_request(call)).await.expect("the call is answered");
+    let body = within("its end", PATIENCE, answer.into_body().collect()).await.expect("a whole answer");
+    assert_eq!(body.trailers().expect("trailers")["grpc-status"], "0");
+    assert_eq!(body.to_bytes(), MESSAGE.repeat(500));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,7 +137,7 @@ impl Body for Messages {
     }
 }
 
-/// An upstream that sends each piece of a call back at once, and ends with `grpc-status: 0` in the trailers.
+/// An upstream that sends each piece of a call back at once, as often as the call's metadata says, and ends with `grpc-status: 0` in the trailers.
 async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("a bound socket has an address");
@@ -145,9 +161,16 @@ async fn say(
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let end = futures::stream::once(async move { Ok(Frame::trailers(trailers)) });
+    let times = request.headers().get(TIMES).and_then(|times| times.to_str().ok()?.parse().ok()).unwrap_or(1);
     let body = request.into_body().into_data_stream();
-    let frames = futures::StreamExt::map(body, |piece| piece.map(Frame::data));
-    let body = StreamBody::new(futures::StreamExt::chain(frames, end));
+    let frames = body.flat_map(move |piece| {
+        let echoed: Vec<_> = match piece {
+            Ok(piece) => std::iter::repeat_n(piece, times).map(|piece| Ok(Frame::data(piece))).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        futures::stream::iter(echoed)
+    });
+    let body = StreamBody::new(frames.chain(end));
     let answer = Response::builder().header("content-type", "application/grpc").body(body);
     Ok(answer.expect("an answer"))
 }
