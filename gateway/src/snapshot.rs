@@ -353,6 +353,7 @@ fn head_limits(server: &Server) -> HeadLimits {
             Leniency::Refuse => Parameters::Refuse,
             Leniency::Allow => Parameters::Allow,
         },
+        underscores: server.underscore_headers,
     }
 }
 
@@ -402,6 +403,7 @@ fn route_of(
         cors: route.cors.map(|position| Cors::new(&config.cors[position])),
         bearers: build::bearers(&own_schemes),
         hidden_query: own_schemes.iter().filter_map(|scheme| scheme.query_parameter().map(Box::from)).collect(),
+        underscores: config.server.underscore_headers,
         takes_protocol_token: own_schemes.iter().any(|scheme| scheme.takes_protocol_token()),
         copied: own_schemes.iter().flat_map(|scheme| scheme.copied().iter().cloned()).collect(),
         require: route.require.clone(),

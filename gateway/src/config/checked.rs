@@ -25,7 +25,9 @@ pub(crate) use super::raw::limits::StoreDown;
 pub(crate) use super::raw::listeners::{ClientAuth, ClientAuthMode, KeyType, Suite, TlsVersion};
 pub(crate) use super::raw::revocations::Revocations;
 pub(crate) use super::raw::routes::LogWhat;
-pub(crate) use super::raw::server::{ClientIp, Environment, Leniency, LimitHeader, Log, LogLines, Server};
+pub(crate) use super::raw::server::{
+    ClientIp, Environment, Leniency, LimitHeader, Log, LogLines, Server, Underscores,
+};
 pub(crate) use super::raw::upstreams::{
     Balance, Breaker, ClientIdentity, Eject, Protocol, Retry, Sticky, Timeouts, UpstreamTls,
 };

@@ -20,7 +20,9 @@ use super::egress::security::Security;
 use super::limit::Limit;
 use crate::base::limiter::{KeyId, Standing};
 use crate::base::telemetry::metrics::{Metrics, RouteMetrics};
-use crate::config::checked::{CertificateUse, Compression, HeaderRules, LogWhat, Owner, Requirements, Rewrite};
+use crate::config::checked::{
+    CertificateUse, Compression, HeaderRules, LogWhat, Owner, Requirements, Rewrite, Underscores,
+};
 use crate::route::table::Table;
 use crate::upstream::pool::Pool;
 
@@ -57,6 +59,8 @@ pub(crate) struct Route {
     pub bearers: Bearers,
     /// Query parameters that may carry a credential, and so go no further.
     pub hidden_query: Box<[Box<str>]>,
+    /// What becomes of header names with an underscore.
+    pub underscores: Underscores,
     /// Whether a WebSocket's protocols may carry one.
     pub takes_protocol_token: bool,
     /// Headers that only a scheme may set.

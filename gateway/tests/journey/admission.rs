@@ -3,6 +3,9 @@
 //! Read next: `auth.rs`.
 
 use bytes::Bytes;
+use testkit::wait::{PATIENCE, within};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::harness::gateway::Gateway;
 use crate::harness::issuer::{KEYS, scheme};
@@ -158,4 +161,55 @@ async fn limited_gateway(echo: &Echo, rate: &str, auth: &str) -> Gateway {
          routes:\n  - {{ id: all, path: /*, auth: {auth}, limits: [per_ip], to: api }}\n"
     );
     Gateway::plain(&settings).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_waits_to_be_told_to_go_on_is_told_or_refused() {
+    let echo = Echo::start().await;
+    let gateway = limited_gateway(&echo, "1/min", "none").await;
+    let head =
+        "POST /x HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\nConnection: close\r\n\r\n";
+    let mut stream = TcpStream::connect(gateway.address("http")).await.expect("the gateway listens");
+    stream.write_all(head.as_bytes()).await.expect("the connection is there");
+    let mut told = Vec::new();
+    while !told.ends_with(b"\r\n\r\n") {
+        told.push(within("to be told to go on", PATIENCE, stream.read_u8()).await.expect("the connection is there"));
+    }
+    assert!(told.starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&told));
+    stream.write_all(b"hello").await.expect("the connection is there");
+    let mut answer = String::new();
+    within("the answer", PATIENCE, stream.read_to_string(&mut answer)).await.expect("the connection is there");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(echo.last().body, "hello");
+
+    let refused = wire::ask(gateway.address("http"), head.as_bytes()).await.expect("an answer, without the body");
+    assert_eq!(refused.status, 429, "{refused:?}");
+    assert_eq!(echo.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_with_an_underscore_go_as_far_as_the_settings_say() {
+    let echo = Echo::start().await;
+    let upstream = upstream(&Pool::of(&[echo.address()]));
+    let settings = |policy: &str| {
+        let head = HEAD.replace("server: {", &format!("server: {{ underscore_headers: {policy},"));
+        format!("{head}{HTTP}{upstream}{OPEN}")
+    };
+    let gateway = Gateway::plain(&settings("drop")).await;
+    let send = async || {
+        let request =
+            client::plain().get(gateway.url("/x")).header("my_field", "mine").header("x_auth_subject", "root");
+        client::send(request).await
+    };
+    let mine = |echo: &Echo| echo.last().values("my_field").len();
+    send().await.expect_status(200);
+    assert_eq!(mine(&echo), 0);
+    gateway.rewrite(&settings("pass"));
+    gateway.reload().await.expect_status(200);
+    send().await.expect_status(200);
+    assert_eq!(mine(&echo), 1);
+    assert!(echo.last().values("x_auth_subject").is_empty(), "a server could take it for the gateway's");
+    gateway.rewrite(&settings("refuse"));
+    gateway.reload().await.expect_status(200);
+    send().await.expect_problem(400, "request_malformed");
 }

@@ -26,6 +26,19 @@ choice! {
 }
 
 choice! {
+    /// What becomes of header names with an underscore. Many servers read `_` as `-`, so that such a field could pass for
+    /// another one.
+    pub(crate) enum Underscores {
+        /// Upstreams do not get them.
+        Drop = "drop",
+        /// The request is answered 400.
+        Refuse = "refuse",
+        /// Upstreams get them, except those that would be read as a field of the gateway's own.
+        Pass = "pass",
+    }
+}
+
+choice! {
     /// What to do with something that some servers read in another way.
     pub(crate) enum Leniency {
         /// Answer 400.
@@ -98,6 +111,9 @@ section! {
         pub flood_guard: FloodGuard = "{}",
         /// `;` in a path: servers that cut parameters off would see another path than the one that was authorised.
         pub path_parameters: Leniency = "refuse",
+        /// Header names with an underscore, which many servers read as `-`: `drop` keeps them from upstreams, `refuse` answers 400,
+        /// `pass` lets those through that no server can take for a field of the gateway's own.
+        pub underscore_headers: Underscores = "drop",
     }
 }
 

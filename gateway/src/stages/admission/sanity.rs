@@ -8,6 +8,7 @@ use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 
 use crate::base::head::{Head, Occurrence};
 use crate::base::refusal::Refusal;
+use crate::config::checked::Underscores;
 use crate::route::path::Parameters;
 use crate::route::{host, path};
 
@@ -18,6 +19,7 @@ pub(crate) struct HeadLimits {
     pub header_count_max: usize,
     pub target_bytes_max: usize,
     pub parameters: Parameters,
+    pub underscores: Underscores,
 }
 
 /// Where a request wants to go, in normal form.
@@ -47,6 +49,9 @@ pub(crate) fn check<'a>(head: &Head<'a>, limits: &HeadLimits) -> Result<Target<'
     }
     check_size(head.headers, limits)?;
     check_framing(head)?;
+    if limits.underscores == Underscores::Refuse && head.headers.keys().any(|name| name.as_str().contains('_')) {
+        return Err(malformed("a header name with an underscore"));
+    }
     let host = head.host().ok_or_else(|| malformed("the request names no host, or more than one"))?;
     let host = host::normalise(host).ok_or_else(|| malformed("the host is not host[:port]"))?;
     let path = path::normalise(head.path, limits.parameters)
@@ -106,6 +111,7 @@ mod tests {
         header_count_max: 5,
         target_bytes_max: 50,
         parameters: Parameters::Refuse,
+        underscores: Underscores::Drop,
     };
 
     fn checked(path: &str, fields: &[(&str, &str)]) -> Result<(String, Option<Vec<u8>>), Code> {

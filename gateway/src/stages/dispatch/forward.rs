@@ -1,7 +1,8 @@
 //! Forward: what an upstream is told about the client, and what it is not told.
 //!
 //! Headers that speak for the gateway are taken away first and set afterwards, so whatever a client sends under such a
-//! name never arrives. Names with an underscore go too: servers that turn `-` into `_` could not tell them apart.
+//! name never arrives. Names with an underscore go too, unless the settings say otherwise: servers that turn `-` into `_`
+//! could not tell them apart.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::base::head::Head;
 use crate::base::reply::X_REQUEST_ID;
+use crate::config::checked::Underscores;
 use crate::stages::admission::address::X_FORWARDED_FOR;
 use crate::stages::auth::credential::protocols_without_token;
 use crate::stages::context::Context;
@@ -43,7 +45,8 @@ pub(crate) trait HeaderSink {
 
 /// Makes a request's headers what an upstream may believe.
 pub(crate) fn rewrite(head: &Head<'_>, context: &Context, sink: &mut impl HeaderSink) {
-    for name in head.headers.keys().filter(|name| speaks_for_us(name)) {
+    let passes = context.route.as_ref().is_some_and(|route| route.underscores == Underscores::Pass);
+    for name in head.headers.keys().filter(|name| speaks_for_us(name.as_str()) || misreads(name.as_str(), passes)) {
         sink.remove(name);
     }
     if let Some(route) = &context.route {
@@ -67,30 +70,38 @@ pub(crate) fn rewrite(head: &Head<'_>, context: &Context, sink: &mut impl Header
     forwarded(head, context, sink);
 }
 
-/// Headers by which some servers act on another path, method or address than the one that was authorised.
-const OVERRIDES: [&str; 9] = [
-    "x-original-url",
-    "x-rewrite-url",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "true-client-ip",
-];
+/// Whether only the gateway may send a header of this name: those that speak of the client, and those by which some servers
+/// act on another path, method or address than the one that was authorised.
+fn speaks_for_us(name: &str) -> bool {
+    // By the first letter, which tells most headers apart at once.
+    match name.as_bytes().first() {
+        Some(b'x') => {
+            name.starts_with("x-auth-")
+                || name.starts_with("x-forwarded-")
+                || matches!(
+                    name,
+                    "x-request-id"
+                        | "x-original-url"
+                        | "x-rewrite-url"
+                        | "x-http-method"
+                        | "x-http-method-override"
+                        | "x-method-override"
+                        | "x-real-ip"
+                        | "x-client-ip"
+                        | "x-cluster-client-ip"
+                )
+        }
+        Some(b'c') => name == CLIENT_CERT.as_str() || name == CLIENT_CERT_CHAIN.as_str(),
+        Some(b'f') => name == FORWARDED.as_str(),
+        Some(b't') => name == "true-client-ip",
+        _ => false,
+    }
+}
 
-/// Whether only the gateway may send a header of this name.
-fn speaks_for_us(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    name.starts_with("x-auth-")
-        || name.starts_with("x-forwarded-")
-        || name == FORWARDED.as_str()
-        || OVERRIDES.contains(&name)
-        || name == X_REQUEST_ID.as_str()
-        || name == CLIENT_CERT.as_str()
-        || name == CLIENT_CERT_CHAIN.as_str()
-        || name.contains('_')
+/// Whether a name has an underscore and stays here: all of them, or where they pass, those that a server which turns `_` into
+/// `-` would take for the gateway's.
+fn misreads(name: &str, passes: bool) -> bool {
+    name.contains('_') && (!passes || speaks_for_us(&name.replace('_', "-")))
 }
 
 /// Takes away what only a scheme of the route may set, and a token among the protocols of a WebSocket.
