@@ -36,6 +36,8 @@ test: tools ## Check format and lints, build, run every test
 	@set -x
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	# Without what can be left out.
+	cargo clippy -p gateway --no-default-features --locked -- -D warnings
 	# The journey tests start the programs themselves, so those are built first.
 	cargo build --workspace --locked
 	# Doc tests come before the rest, so that the last line is the summary of the many.
@@ -61,6 +63,46 @@ conformance: build ## Hold the API against schemathesis, the audit of GraphQL ov
 	npm ci --prefix backend/tests/conformance
 	cargo nextest run --workspace --locked --run-ignored only --no-capture \
 		-E 'test(/conformance::|openais_sdk/)'
+
+# Seconds for all targets together, and the one target that gets them all.
+FUZZ_SECONDS ?= 60
+FUZZ_ONLY ?=
+# By these libFuzzer sees which branches an input took and what it was compared with. Every stable compiler knows them.
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cdebug-assertions -Ccodegen-units=1
+
+.PHONY: fuzz
+fuzz: NEEDED += g++
+fuzz: tools ## Feed what reads bytes from outside with what nobody expects (FUZZ_SECONDS=60, FUZZ_ONLY=path)
+	@host=$$(rustc -vV | sed -n 's/^host: //p')
+	# With a target named, build scripts and macros are built as ever.
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --manifest-path gateway/fuzz/Cargo.toml --target "$$host"
+	fuzzer="$(CARGO_TARGET_DIR)/$$host/debug/gateway-fuzz"
+	left="$(CARGO_TARGET_DIR)/fuzz"
+	read -r -d '' -a targets <<< "$(or $(FUZZ_ONLY),$$("$$fuzzer" 2> /dev/null))" || true
+	each=$$(( ($(FUZZ_SECONDS) + $${#targets[@]} - 1) / $${#targets[@]} ))
+	failed=()
+	for target in "$${targets[@]}"; do
+		seeds="gateway/fuzz/seeds/$$target" words="gateway/fuzz/words/$$target.dict"
+		corpus="$$left/corpus/$$target" broken="$$left/broken/$$target" log="$$left/$$target.log"
+		mkdir -p "$$corpus" "$$broken"
+		options=(-max_total_time="$$each" -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix="$$broken/")
+		if [[ -e "$$words" ]]; then options+=(-dict="$$words"); fi
+		if FUZZ_TARGET="$$target" "$$fuzzer" "$${options[@]}" "$$corpus" "$$seeds" > "$$log" 2>&1; then
+			printf '%-16s held for %s inputs\n' "$$target" "$$(sed -n 's/^stat::number_of_executed_units: *//p' "$$log")"
+			continue
+		fi
+		failed+=("$$target")
+		printf '%-16s is broken; all of it is in %s\n' "$$target" "$$log" >&2
+		grep -A 4 -e 'panicked at' -e 'ERROR: libFuzzer' -e 'FUZZ_TARGET' "$$log" >&2 || tail -n 20 "$$log" >&2
+		input=$$(sed -n 's/.*Test unit written to //p' "$$log")
+		echo "once more: FUZZ_TARGET=$$target $$fuzzer $${input:-$$seeds/*}" >&2
+	done
+	if (( $${#failed[@]} > 0 )); then
+		echo "Broken: $${failed[*]}" >&2
+		exit 1
+	fi
 
 .PHONY: soak
 soak: build ## The tests that wait for things to go wrong, for longer

@@ -118,6 +118,15 @@ Capibara6 runs. Paste these into another terminal, in this folder, from top to b
   # 401: no credential.
   curl -sS -i --cacert .run/tls/ca.crt https://localhost:8443/api/v1/models; echo
 
+  # 401: a token after its logout, refused by the gateway itself (Proxy-Status says so) within a second.
+  SESSION=$(curl -sS --cacert .run/tls/ca.crt https://localhost:8443/auth/login -H 'Content-Type: application/json' \
+    -d '{"username":"admin","password":"admin123"}')
+  GONE=$(sed -n 's/.*"access_token":"\([^"]*\)".*/\1/p' <<< "$SESSION")
+  REFRESH=$(sed -n 's/.*"refresh_token":"\([^"]*\)".*/\1/p' <<< "$SESSION")
+  curl -sS --cacert .run/tls/ca.crt https://localhost:8443/auth/logout -H "Authorization: Bearer $GONE" \
+    -H 'Content-Type: application/json' -d "{\"refresh_token\":\"$REFRESH\"}"; sleep 1
+  curl -sS -i --cacert .run/tls/ca.crt https://localhost:8443/api/v1/models -H "Authorization: Bearer $GONE"; echo
+
   # 403: an API key that may only look, used for a query.
   KEY=$(curl -sS --cacert .run/tls/ca.crt https://localhost:8443/api/v1/api-keys -H "Authorization: Bearer $TOKEN" \
     -H 'Content-Type: application/json' -d '{"name":"looks only","permissions":["read","api_access"]}' \

@@ -47,6 +47,9 @@ enum Command {
     /// Manage users.
     #[command(subcommand)]
     User(UserCommand),
+    /// Manage the keys that sign access tokens.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Print every key of the configuration as Markdown.
     Manual,
     /// Print the description of the REST API as JSON.
@@ -57,6 +60,23 @@ enum Command {
 enum UserCommand {
     /// Make a user. The password is the first line of standard input.
     Add(UserAdd),
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Make a new key. It is published now, and signs after `auth.rotation.publish_before`.
+    Rotate(KeyRotate),
+    /// List the keys: what each does, since when it signs, until when it is published.
+    List(ConfigFlag),
+}
+
+#[derive(Args)]
+struct KeyRotate {
+    #[command(flatten)]
+    config: ConfigFlag,
+    /// Let the key that waits, or else a new one, sign at once. Verifiers that have not fetched it refuse its first tokens.
+    #[arg(long)]
+    now: bool,
 }
 
 #[derive(Args)]
@@ -126,6 +146,8 @@ fn run(command: Command) -> Result<(), Failure> {
             Ok(())
         }
         Command::User(UserCommand::Add(add)) => user_add(&add),
+        Command::Key(KeyCommand::Rotate(rotate)) => key_rotate(&rotate),
+        Command::Key(KeyCommand::List(flag)) => key_list(&flag),
         Command::Manual => {
             print!("{}", config::manual());
             Ok(())
@@ -155,6 +177,25 @@ fn user_add(add: &UserAdd) -> Result<(), Failure> {
     let made = in_runtime(app::user_add(&config, &add.name, password, add.role))?;
     let user = made.map_err(|error| broken(&error))?;
     println!("{} {} {}", user.id, user.name, user.role);
+    Ok(())
+}
+
+fn key_rotate(rotate: &KeyRotate) -> Result<(), Failure> {
+    let config = load(&rotate.config.config)?;
+    let _log_guard = start_log(&config)?;
+    let id = in_runtime(app::key_rotate(&config, rotate.now))?.map_err(|error| broken(&error))?;
+    println!("{id}");
+    Ok(())
+}
+
+fn key_list(flag: &ConfigFlag) -> Result<(), Failure> {
+    let config = load(&flag.config)?;
+    let _log_guard = start_log(&config)?;
+    let time = |seconds: Option<i64>| seconds.map_or_else(|| "-".to_owned(), |seconds| seconds.to_string());
+    for key in in_runtime(app::key_list(&config))?.map_err(|error| broken(&error))? {
+        let (from, until) = (time(key.signs_from), time(key.published_until));
+        println!("{} {} signs_from={from} published_until={until}", key.id, key.state.as_str());
+    }
     Ok(())
 }
 

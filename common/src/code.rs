@@ -126,6 +126,9 @@ codes! {
     NotAcceptable = "not_acceptable", 406, "No acceptable form";
     /// The change collides with the present state, such as a name that is taken.
     Conflict = "conflict", 409, "The change collides with the present state";
+    /// The request was done before under this idempotency key, and the secret in its answer was shown once. Use the one
+    /// that was shown; if it is lost, revoke it and send the request under another key.
+    SecretShown = "secret_shown", 409, "The secret was shown once";
     /// The client took too long to send its request.
     RequestTimeout = "request_timeout", 408, "The request took too long";
     /// The body is larger than the route takes.

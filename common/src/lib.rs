@@ -1,8 +1,9 @@
 //! What both programs must agree on, and nothing else.
 //!
 //! For: the words that cross the wire between gateway and backend (claims, roles, permissions, API keys, error
-//! codes, problem bodies) and the few tools both need in the same shape (settings, secrets, clock, logs).
-//! May touch: the standard library, serde, hashing. It knows neither Pingora nor SQL nor an async runtime.
+//! codes, problem bodies) and the few tools both need in the same shape (settings, secrets, clock, logs, traces).
+//! May touch: the standard library, serde, hashing. It knows neither Pingora nor SQL; nor an async runtime, but for the
+//! thread that tells traces to a collector.
 //! Promises: a change here is a change of contract; `docs/tokens.md` and `docs/errors.md` follow it.
 //! Read next: `access.rs` for who may do what, `code.rs` for how refusals are named, `settings/` for configuration.
 
@@ -15,3 +16,4 @@ pub mod problem;
 pub mod secret;
 pub mod settings;
 pub mod telemetry;
+pub mod traces;

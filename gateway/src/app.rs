@@ -2,7 +2,10 @@
 //!
 //! For: configuration file → running gateway → clean end. May touch: everything below. Promises: nothing is started before
 //! everything could be built and bound; a failure says what and where; after SIGTERM the process ends as soon as the last
-//! request did, and at the latest when the drain time is over. Read next: `proxy.rs`.
+//! request did, and at the latest when the drain time is over. Read next: `app/running.rs`, `proxy.rs`.
+
+mod running;
+mod succession;
 
 use std::fmt::Write as _;
 use std::io;
@@ -13,20 +16,22 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use common::api_key::ApiKey;
-use common::settings::{Mistake, Report};
+use common::settings::{At, Mistake, Report};
 use common::telemetry::{LogFormat, LogSetupError};
+use common::traces::{self, Delivery, Tracer};
 use pingora::apps::{HttpServerOptions, ServerApp as _};
 use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use self::running::{Running, Signals, Told};
+use self::succession::{Succession, open_admin};
 use crate::acme::Orders;
 use crate::admin::{self, Admin};
 use crate::base::flood::FloodGuard;
 use crate::base::http_client;
+use crate::base::service_manager::ServiceManager;
 use crate::base::telemetry::access_log::AccessLog;
 use crate::base::telemetry::metrics::Metrics;
 use crate::config::checked::{LogLines, Server, Workers};
@@ -34,7 +39,7 @@ use crate::config::{self, Config};
 use crate::listen::devcert::{self, DevCertError};
 use crate::listen::issued::Issued;
 use crate::listen::listeners::{self, Listeners, NewApp};
-use crate::listen::socket::{self, Door, DoorLimits};
+use crate::listen::socket::{Door, DoorLimits};
 use crate::proxy::Gateway;
 use crate::reload::{ReloadError, Reloader};
 use crate::snapshot::Snapshot;
@@ -46,6 +51,9 @@ const IDLE_LINGER: Duration = Duration::from_millis(400);
 
 /// After the last request, how long the access log may take to write its last lines.
 const LOG_LINGER: Duration = Duration::from_secs(1);
+
+/// After that, how long the last spans may take to be told.
+const TRACES_LINGER: Duration = Duration::from_secs(1);
 
 /// Idle connections to upstreams that are kept, over all workers.
 const UPSTREAM_IDLE_CONNECTIONS_MAX: usize = 4096;
@@ -59,6 +67,15 @@ const ATTEMPTS_CEILING: usize = 256;
 /// Noise of the crates below, which the gateway tells in its own words.
 const QUIET: &str =
     "pingora_core=off,pingora_proxy=off,pingora_cache=off,h2=off,hyper=warn,hyper_util=warn,reqwest=warn";
+
+/// How a gateway comes to its sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It binds them.
+    Afresh,
+    /// It takes them from the running gateway, which then drains.
+    TakingOver,
+}
 
 /// Why a gateway could not run.
 #[derive(Debug, thiserror::Error)]
@@ -83,12 +100,21 @@ pub enum RunError {
     /// A listener could not be opened; the text says which and why.
     #[error("{0}")]
     Listen(String),
+    /// There is no running gateway to take over from.
+    #[error("{0}")]
+    NothingToTakeOver(String),
+    /// The running gateway did not hand over, or the place for the next one cannot be had.
+    #[error("upgrade: {0}")]
+    Handover(String),
     /// The system gave no thread, signal or runtime.
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
     /// The HTTP client for key sets, key lookups and health checks could not be built.
     #[error("HTTP client: {0}")]
     Client(#[from] reqwest::Error),
+    /// Traces cannot be told.
+    #[error("traces: {}", common::telemetry::with_causes(.0))]
+    Traces(#[from] traces::StartError),
     /// Two metrics share a name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -101,9 +127,10 @@ pub enum RunError {
 pub fn check(path: &Path) -> Result<(), RunError> {
     let config = config::load(path).map_err(RunError::Configuration)?;
     let metrics = Arc::new(Metrics::new()?);
+    let traces = traces_settings(&config).err();
     let certificates = listeners::check(&config).err();
     let snapshot = Snapshot::build(config, &metrics, &http_client::builder().build()?, &Arc::default(), None).err();
-    let mistakes: Vec<_> = certificates.into_iter().chain(snapshot).flatten().collect();
+    let mistakes: Vec<_> = certificates.into_iter().chain(snapshot).chain(traces).flatten().collect();
     if mistakes.is_empty() { Ok(()) } else { Err(mistaken(path, mistakes)) }
 }
 
@@ -160,7 +187,7 @@ pub fn new_key(subject: &str, name: &str, permissions: &[String], roles: &[Strin
 ///
 /// # Errors
 /// When it could not start.
-pub fn run(path: &Path) -> Result<(), RunError> {
+pub fn run(path: &Path, start: Start) -> Result<(), RunError> {
     let config = config::load(path).map_err(RunError::Configuration)?;
     let format = match config.log.format {
         LogLines::Json => LogFormat::Json,
@@ -178,102 +205,99 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         .build()?;
     let metrics = Arc::new(Metrics::new()?);
     let (log, writer) = AccessLog::start(io::stdout(), metrics.access_log_lost.clone())?;
-    let ended = runtime.block_on(serve(path, config, &metrics, log));
+    let (tracer, delivery) = start_traces(path, &config, &metrics)?.unzip();
+    let ended = runtime.block_on(serve(path, config, start, &metrics, log, tracer));
     // Whatever still runs is cut here; the writer ends when the last task has let go of the log.
     runtime.shutdown_timeout(Duration::from_millis(200));
     if !writer.finish(LOG_LINGER) {
         tracing::warn!("standard output is not read; the last access log lines are lost");
     }
+    if delivery.is_some_and(|delivery| !delivery.finish(TRACES_LINGER)) {
+        tracing::warn!("the collector is slow; the last spans are lost");
+    }
     ended
 }
 
-async fn serve(path: &Path, config: Config, metrics: &Arc<Metrics>, log: AccessLog) -> Result<(), RunError> {
+/// Where traces are told, with the secrets of it.
+fn traces_settings(config: &Config) -> Result<Option<traces::Settings>, Vec<Mistake>> {
+    let Some(traces) = &config.traces else { return Ok(None) };
+    let mistake = |(at, message): (At<()>, String)| Mistake { position: at.position, path: at.path, message };
+    traces.resolve().map(Some).map_err(|mistakes| mistakes.into_iter().map(mistake).collect())
+}
+
+/// Starts telling traces, where the configuration says so.
+fn start_traces(path: &Path, config: &Config, metrics: &Metrics) -> Result<Option<(Tracer, Delivery)>, RunError> {
+    let settings = traces_settings(config).map_err(|mistakes| mistaken(path, mistakes))?;
+    let Some(settings) = settings else { return Ok(None) };
+    let service = traces::Service { name: "gateway", version: env!("CARGO_PKG_VERSION") };
+    let dropped = metrics.spans_dropped.clone();
+    Ok(Some(traces::start(service, &settings, Arc::new(move |count: u64| dropped.inc_by(count)))?))
+}
+
+async fn serve(
+    path: &Path,
+    config: Config,
+    start: Start,
+    metrics: &Arc<Metrics>,
+    log: AccessLog,
+    tracer: Option<Tracer>,
+) -> Result<(), RunError> {
     // Signals first: one that arrives while starting must not kill the process by default.
     let mut signals = Signals::catch()?;
+    let manager = Arc::new(ServiceManager::of_environment());
     let client = http_client::builder().build()?;
     let revocations = Arc::new(Revocations::default());
     let built = Snapshot::build(config, metrics, &client, &revocations, None);
     let snapshot = Arc::new(ArcSwap::from_pointee(built.map_err(|mistakes| mistaken(path, mistakes))?));
     let first = snapshot.load_full();
-    let admin = first.config.admin.map(bind_admin).transpose()?;
+    if start == Start::TakingOver {
+        // Before the running gateway hears of this one.
+        listeners::check(&first.config).map_err(|mistakes| mistaken(path, mistakes))?;
+    }
+    let (succession, mut inherited) = Succession::begin(&first.config, start).await?;
+    let admin = first.config.admin.map(|address| open_admin(address, &mut inherited)).transpose()?;
     let (drain, draining) = watch::channel(false);
     let limits = door_limits(&first.config.server);
     let flood = Arc::new(FloodGuard::new());
     let door = Door::new(limits, Arc::clone(&snapshot), draining.clone(), Arc::clone(&flood), Arc::clone(metrics));
     let door = Arc::new(door);
     let issued = Arc::new(Issued::default());
-    let mut orders = Orders::new(Arc::clone(&issued), Arc::clone(metrics));
-    let listeners = Listeners::new(Arc::clone(&door), issued, new_proxy(&first, &snapshot, log, flood));
-    let mut reloader = Reloader::new(path.to_owned(), Arc::clone(metrics), client, Arc::clone(&snapshot), listeners);
-    reloader.start().map_err(start_error)?;
-    drop(first);
-    let (reload, mut reloads) = mpsc::channel(RELOADS_WAITING_MAX);
-    if let Some(socket) = admin {
-        tracing::info!(listener = "admin", address = %socket.local_addr()?, "listening");
-        let admin = Admin { snapshot: Arc::clone(&snapshot), metrics: Arc::clone(metrics), draining, reload };
-        tokio::spawn(admin::serve(socket, admin));
+    let orders = Orders::new(Arc::clone(&issued), Arc::clone(metrics));
+    let proxies = new_proxy(&first, &snapshot, log, tracer, flood);
+    let listeners = Listeners::new(Arc::clone(&door), Arc::clone(&issued), proxies);
+    let file = path.to_owned();
+    let reloader =
+        Reloader::new(file, Arc::clone(metrics), client, Arc::clone(&snapshot), listeners, Arc::clone(&manager));
+    let mut running = Running { snapshot, reloader, orders, admin: None };
+    let prepared = running.reloader.begin(&mut inherited).map_err(start_error)?;
+    succession.settle(&first, &issued, &mut running.orders, &mut signals).await?;
+    running.reloader.open(prepared).map_err(start_error)?;
+    // Sockets that the configuration does not want are closed with it.
+    drop((first, inherited));
+    let (reload, reloads) = mpsc::channel(RELOADS_WAITING_MAX);
+    let (leave, left) = watch::channel(false);
+    if let Some((socket, handle)) = admin {
+        tracing::info!(listener = "admin", address = %handle.local, "listening");
+        running.admin = Some(handle);
+        let snapshot = Arc::clone(&running.snapshot);
+        tokio::spawn(admin::serve(socket, Admin { snapshot, metrics: Arc::clone(metrics), draining, reload }, left));
     }
-    loop {
-        // Changes nothing unless the configuration has.
-        orders.follow(&snapshot.load_full());
-        let watch = snapshot.load().config.server.watch;
-        tokio::select! {
-            () = pause(watch) => reloader.reload_if_changed(),
-            signal = signals.next() => match signal {
-                // Logged and counted where it happened; the last good configuration goes on.
-                Signal::Reload => drop(reloader.reload()),
-                Signal::End(name) => {
-                    tracing::info!(signal = name, "draining");
-                    break;
-                }
-            },
-            Some(answer) = reloads.recv() => {
-                // Whoever asked may have left by now.
-                let _ = answer.send(reloader.reload().map_err(|error| error.to_string()));
-            }
-        }
+    let (ask, asks) = mpsc::channel(1);
+    let (took_over, giver) = succession.complete(ask).await?;
+    if took_over {
+        manager.took_over();
+    } else {
+        manager.ready();
     }
-    let deadline = snapshot.load().config.server.drain.duration();
-    drain_all(&drain, &door, reloader.listeners(), deadline).await;
+    let mut told = Told { signals, reloads, asks };
+    let end = running.until_end(&mut told).await;
+    running.tell(&end, &manager, &leave);
+    if let Some(giver) = giver {
+        giver.abort();
+    }
+    let deadline = running.snapshot.load().config.server.drain.duration();
+    drain_all(&drain, &door, running.reloader.listeners(), deadline).await;
     Ok(())
-}
-
-/// Waits so long, or for ever.
-async fn pause(time: Option<common::settings::Millis>) {
-    match time {
-        Some(time) => tokio::time::sleep(time.duration()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The signals that mean something to a gateway.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-}
-
-enum Signal {
-    Reload,
-    End(&'static str),
-}
-
-impl Signals {
-    fn catch() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::End("SIGTERM"),
-            _ = self.interrupt.recv() => Signal::End("SIGINT"),
-            _ = self.hangup.recv() => Signal::Reload,
-        }
-    }
 }
 
 /// Makes proxies for listeners: one that serves, and one for each port that is redirected to.
@@ -281,11 +305,13 @@ fn new_proxy(
     first: &Snapshot,
     snapshot: &Arc<ArcSwap<Snapshot>>,
     log: AccessLog,
+    tracer: Option<Tracer>,
     flood: Arc<FloodGuard>,
 ) -> NewApp<HttpProxy<Gateway>> {
     let (server, snapshot) = (first.config.server.clone(), Arc::clone(snapshot));
     Box::new(move |redirect_port| {
-        let gateway = Gateway::new(Arc::clone(&snapshot), log.clone(), Arc::clone(&flood), redirect_port);
+        let (log, tracer) = (log.clone(), tracer.clone());
+        let gateway = Gateway::new(Arc::clone(&snapshot), log, tracer, Arc::clone(&flood), redirect_port);
         Arc::new(proxy(&server, gateway))
     })
 }
@@ -322,10 +348,6 @@ fn start_error(error: ReloadError) -> RunError {
 
 fn mistaken(path: &Path, mistakes: Vec<Mistake>) -> RunError {
     RunError::Configuration(Report::new(&path.display().to_string(), mistakes))
-}
-
-fn bind_admin(address: SocketAddr) -> Result<TcpListener, RunError> {
-    socket::bind(address).map_err(|source| RunError::BindAdmin { address, source })
 }
 
 fn door_limits(server: &Server) -> DoorLimits {

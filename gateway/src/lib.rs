@@ -27,3 +27,6 @@ mod upstream;
 mod config;
 
 mod base;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;

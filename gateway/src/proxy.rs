@@ -7,6 +7,9 @@
 mod answer;
 mod challenge;
 mod compression;
+mod deadline;
+mod fields;
+mod mirror;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
@@ -16,8 +19,9 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::code::Code;
-use http::header::{HOST, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version};
+use common::traces::Tracer;
+use http::header::{CONNECTION, HOST, TRAILER, TRANSFER_ENCODING};
+use http::{HeaderName, Method, StatusCode, Uri, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -26,6 +30,8 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, OrErr as _, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
+use self::fields::Fields;
+use self::mirror::Copying;
 use crate::base::connection_notes::ConnectionNotes;
 use crate::base::failure::Failure;
 use crate::base::flood::FloodGuard;
@@ -34,12 +40,11 @@ use crate::base::refusal::{Advice, Refusal};
 use crate::base::telemetry::access_log::AccessLog;
 use crate::snapshot::Snapshot;
 use crate::stages::context::Context;
-use crate::stages::dispatch::forward::HeaderSink;
 use crate::stages::dispatch::retry::Progress;
 use crate::stages::finish::report::Ending;
+use crate::stages::plan::Route;
 use crate::stages::verdict::Verdict;
 use crate::stages::{self, Admitted, budget, dispatch, egress, finish};
-use crate::upstream::peer::failure_of;
 
 /// By this a client says that its server repeats nothing under the same key (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -54,6 +59,8 @@ static FLOOD_GUARD: LazyLock<Arc<str>> = LazyLock::new(|| "flood_guard".into());
 pub(crate) struct Gateway {
     snapshot: Arc<ArcSwap<Snapshot>>,
     log: AccessLog,
+    /// `None` where traces are not told.
+    tracer: Option<Tracer>,
     flood: Arc<FloodGuard>,
     /// Set on listeners that send everybody to `https` on this port.
     redirect_port: Option<u16>,
@@ -63,16 +70,18 @@ pub(crate) struct Gateway {
 pub(crate) struct Journey {
     snapshot: Arc<Snapshot>,
     context: Context,
+    copying: Copying,
 }
 
 impl Gateway {
     pub(crate) fn new(
         snapshot: Arc<ArcSwap<Snapshot>>,
         log: AccessLog,
+        tracer: Option<Tracer>,
         flood: Arc<FloodGuard>,
         redirect_port: Option<u16>,
     ) -> Self {
-        Self { snapshot, log, flood, redirect_port }
+        Self { snapshot, log, tracer, flood, redirect_port }
     }
 }
 
@@ -86,7 +95,7 @@ impl ProxyHttp for Gateway {
     }
 
     fn new_ctx(&self) -> Journey {
-        Journey { snapshot: self.snapshot.load_full(), context: Context::new() }
+        Journey { snapshot: self.snapshot.load_full(), context: Context::new(), copying: Copying::default() }
     }
 
     async fn early_request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<()> {
@@ -109,8 +118,11 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<bool> {
-        let Journey { snapshot, context } = journey;
+        let Journey { snapshot, context, .. } = journey;
         let plan = &snapshot.plan;
+        if let Some(tracer) = &self.tracer {
+            context.traced = Some(stages::admission::trace::begin(tracer, &head_of(session), &plan.addresses));
+        }
         let proof = challenge::proof(&head_of(session), snapshot.vaults()).await;
         if let Some(reply) = proof {
             context.verdict = Verdict::Answered;
@@ -138,20 +150,28 @@ impl ProxyHttp for Gateway {
             return Error::e_explain(ErrorType::InternalError, "a request without a route went upstream");
         };
         let headers = &session.req_header().headers;
-        match dispatch::pick::pick(&route, headers, &mut journey.context).await {
-            Ok(ticket) => Ok(match route.websocket_idle {
-                Some(idle) if session.is_upgrade_req() => {
-                    let peer = ticket.endpoint.template.websocket_peer(idle);
-                    session.set_read_timeout(Some(idle));
-                    peer
-                }
-                _ => ticket
-                    .endpoint
-                    .template
-                    .peer(route.pool.as_ref().and_then(|pool| pool.per_try()).or(route.timeout)),
-            }),
-            Err(refusal) => Err(stop(&mut journey.context, refusal)),
+        if let Err(refusal) = dispatch::pick::pick(&route, headers, &mut journey.context).await {
+            return Err(stop(&mut journey.context, refusal));
         }
+        let notes = &journey.context.dispatch;
+        let (Some(ticket), Some(pool)) = (&notes.ticket, &notes.pool) else {
+            return Error::e_explain(ErrorType::InternalError, "a request without a server went upstream");
+        };
+        let template = &ticket.endpoint.template;
+        let read_timeout = pool.per_try().or(route.timeout);
+        let websocket_idle = route.websocket_idle.filter(|_| session.is_upgrade_req());
+        let mut peer = match (websocket_idle, heartbeat(&route, session)) {
+            (Some(idle), _) => {
+                session.set_read_timeout(Some(idle));
+                template.websocket_peer(idle)
+            }
+            (_, Some(every)) => template.heartbeat_peer(read_timeout, every),
+            (_, None) => template.peer(read_timeout),
+        };
+        if let Some(ends) = notes.deadline {
+            deadline::bound(session, &mut peer, ends, websocket_idle.is_some());
+        }
+        Ok(peer)
     }
 
     fn fail_to_connect(
@@ -187,7 +207,7 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         journey: &mut Journey,
     ) -> Result<()> {
-        let context = &journey.context;
+        let Journey { context, copying, .. } = journey;
         dispatch::forward::rewrite(&head_of(session), context, &mut Fields(request));
         let Some(route) = &context.route else { return Ok(()) };
         let target =
@@ -197,6 +217,12 @@ impl ProxyHttp for Gateway {
             request.set_raw_path(&target)?;
         }
         dispatch::rewrite::headers(route, &mut Fields(request));
+        if heartbeat(route, session).is_some() {
+            request.insert_header(CONNECTION, "close")?;
+        }
+        if !session.is_upgrade_req() {
+            copying.begin(route, request, session.is_body_empty());
+        }
         Ok(())
     }
 
@@ -204,19 +230,24 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         journey: &mut Journey,
     ) -> Result<()> {
-        let Journey { context, snapshot } = journey;
-        let (Some(body), Some(route)) = (body, &context.route) else { return Ok(()) };
+        let Journey { context, snapshot, copying } = journey;
+        if deadline::has_passed(context) {
+            return Err(stop(context, dispatch::deadline::refusal()));
+        }
         // Frames of an upgraded connection are no body.
         if session.was_upgraded() {
             return Ok(());
         }
-        match dispatch::body::count(route, snapshot.plan.body_pace, &mut context.dispatch, body.len()) {
-            Ok(()) => Ok(()),
-            Err(refusal) => Err(stop(context, refusal)),
+        if let (Some(body), Some(route)) = (&*body, &context.route) {
+            let pace = snapshot.plan.body_pace;
+            let counted = dispatch::body::count(route, pace, &mut context.dispatch, body.len());
+            counted.map_err(|refusal| stop(context, refusal))?;
         }
+        copying.take_in(body.as_ref(), end);
+        Ok(())
     }
 
     async fn upstream_response_filter(
@@ -249,6 +280,7 @@ impl ProxyHttp for Gateway {
         egress::headers::rewrite(&unwanted, &context.request_id, &mut Fields(answer));
         if !answer.status.is_informational() || switching {
             budget::settle::settle(&answer.headers, context);
+            deadline::head_is_there(session, context);
         }
         if !answer.status.is_informational() {
             answer::dress(session, &journey.snapshot.plan, context, trailers, answer);
@@ -256,6 +288,16 @@ impl ProxyHttp for Gateway {
         egress::limits::tell(context.route.as_ref(), &context.spent, &mut Fields(answer));
         egress::sticky::tell(context, &mut Fields(answer));
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end: bool,
+        journey: &mut Journey,
+    ) -> Result<Option<Duration>> {
+        deadline::check(&journey.context).map(|()| None)
     }
 
     fn error_while_proxy(
@@ -281,8 +323,8 @@ impl ProxyHttp for Gateway {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, journey: &mut Journey) -> FailToProxy {
         let context = &mut journey.context;
-        let failure = failure_of(error);
-        let refusal = context.pending.take().or_else(|| egress::failure::refusal(failure, context.route.as_deref()));
+        let failure = deadline::failure(error, context);
+        let refusal = context.pending.take().or_else(|| egress::failure::refusal(failure, context));
         if failure != Failure::Client && !matches!(failure, Failure::Refused(_)) {
             let request_id = context.request_id.to_str().unwrap_or("");
             let endpoint = context.dispatch.ticket.as_ref().map_or("-", |ticket| &*ticket.endpoint.label);
@@ -305,10 +347,13 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, journey: &mut Journey) {
+        journey.copying.end();
         let ending = ending_of(session);
-        finish::report::report(&journey.snapshot.plan, &self.log, &mut journey.context, &ending);
+        let Journey { snapshot, context, .. } = journey;
+        finish::report::report(&snapshot.plan, &self.log, self.tracer.as_ref(), context, &ending);
         if let Some(notes) = notes(session) {
             notes.clock.request_over();
+            notes.end.clear();
         }
     }
 
@@ -327,6 +372,13 @@ fn floods(guard: &FloodGuard, session: &Session, snapshot: &Snapshot) -> bool {
     })
 }
 
+/// After how long a silence the answer is kept awake, if it brings events. One to HEAD has no body to put anything into.
+fn heartbeat(route: &Route, session: &Session) -> Option<Duration> {
+    let is_websocket = route.websocket_idle.is_some() && session.is_upgrade_req();
+    let is_head = session.req_header().method == Method::HEAD;
+    route.sse_heartbeat.filter(|_| !is_websocket && !is_head)
+}
+
 /// What the listener has noted beside the connection.
 fn notes(session: &Session) -> Option<&ConnectionNotes> {
     let noted = session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?;
@@ -342,10 +394,11 @@ fn answered(session: &Session) -> Option<&ResponseHeader> {
 /// Asks `dispatch` whether to try again.
 fn retry(session: &Session, journey: &mut Journey, error: &Error, progress: Progress) -> bool {
     let context = &mut journey.context;
-    let Some(route) = &context.route else { return false };
+    let failure = deadline::failure(error, context);
+    context.note_attempt_failed(failure);
     let request = session.req_header();
     let is_keyed = request.headers.contains_key(IDEMPOTENCY_KEY);
-    dispatch::retry::decide(route, &mut context.dispatch, &request.method, is_keyed, failure_of(error), progress)
+    dispatch::retry::decide(&mut context.dispatch, &request.method, is_keyed, failure, progress)
 }
 
 /// Leaves a refusal for `fail_to_proxy`, where Pingora takes every error.
@@ -429,48 +482,5 @@ fn ending_of(session: &Session) -> Ending<'_> {
         bytes_in: server.body_bytes_read() as u64,
         bytes_out: server.body_bytes_sent() as u64,
         protocol: if server.is_http2() { "h2" } else { "http/1.1" },
-    }
-}
-
-/// Headers in Pingora's keeping, which must be changed through its setters.
-struct Fields<'a, H>(&'a mut H);
-
-impl HeaderSink for Fields<'_, RequestHeader> {
-    fn fields(&self) -> &HeaderMap {
-        &self.0.headers
-    }
-
-    fn set(&mut self, name: HeaderName, value: HeaderValue) {
-        // Name and value are of checked types, so there is nothing left to refuse.
-        let _ = self.0.insert_header(name, value);
-    }
-
-    fn append(&mut self, name: HeaderName, value: HeaderValue) {
-        // As above.
-        let _ = self.0.append_header(name, value);
-    }
-
-    fn remove(&mut self, name: &HeaderName) {
-        self.0.remove_header(name);
-    }
-}
-
-impl HeaderSink for Fields<'_, ResponseHeader> {
-    fn fields(&self) -> &HeaderMap {
-        &self.0.headers
-    }
-
-    fn append(&mut self, name: HeaderName, value: HeaderValue) {
-        // As above.
-        let _ = self.0.append_header(name, value);
-    }
-
-    fn set(&mut self, name: HeaderName, value: HeaderValue) {
-        // As above.
-        let _ = self.0.insert_header(name, value);
-    }
-
-    fn remove(&mut self, name: &HeaderName) {
-        self.0.remove_header(name);
     }
 }

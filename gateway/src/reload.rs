@@ -13,9 +13,11 @@ use arc_swap::ArcSwap;
 use common::settings::Report;
 use common::telemetry::with_causes;
 
+use crate::base::service_manager::ServiceManager;
 use crate::base::telemetry::metrics::Metrics;
 use crate::config::{self, Config};
-use crate::listen::listeners::{ListenError, Listeners, Serves};
+use crate::listen::handover::Inherited;
+use crate::listen::listeners::{ListenError, Listeners, Prepared, Serves};
 use crate::snapshot::Snapshot;
 
 /// What a reload needs and changes.
@@ -25,6 +27,7 @@ pub(crate) struct Reloader<A> {
     client: reqwest::Client,
     snapshot: Arc<ArcSwap<Snapshot>>,
     listeners: Listeners<A>,
+    manager: Arc<ServiceManager>,
     /// What the files looked like when they were last read, or tried to be.
     seen: Fingerprint,
 }
@@ -50,9 +53,10 @@ impl<A: Serves> Reloader<A> {
         client: reqwest::Client,
         snapshot: Arc<ArcSwap<Snapshot>>,
         listeners: Listeners<A>,
+        manager: Arc<ServiceManager>,
     ) -> Self {
         let seen = Fingerprint::of(&path, &snapshot.load().config);
-        Self { path, metrics, client, snapshot, listeners, seen }
+        Self { path, metrics, client, snapshot, listeners, manager, seen }
     }
 
     /// The open listeners.
@@ -60,14 +64,22 @@ impl<A: Serves> Reloader<A> {
         &self.listeners
     }
 
-    /// Opens the listeners of the first configuration, and starts its background work.
+    /// Prepares the listeners of the first configuration, and starts its background work.
     ///
     /// # Errors
     /// When a certificate cannot be used or an address cannot be bound.
-    pub(crate) fn start(&mut self) -> Result<(), ReloadError> {
+    pub(crate) fn begin(&self, inherited: &mut Inherited) -> Result<Prepared, ReloadError> {
         let snapshot = self.snapshot.load_full();
-        let prepared = self.listeners.prepare(&snapshot.config).map_err(|error| self.told(error))?;
+        let prepared = self.listeners.prepare(&snapshot.config, inherited).map_err(|error| self.told(error))?;
         snapshot.start(None);
+        Ok(prepared)
+    }
+
+    /// Opens what `begin` has prepared.
+    ///
+    /// # Errors
+    /// When the system cannot tell a socket's address, or the crypto provider lacks something.
+    pub(crate) fn open(&mut self, prepared: Prepared) -> Result<(), ReloadError> {
         self.listeners.apply(prepared).map_err(ReloadError::Listen)?;
         self.metrics.reloaded(true);
         Ok(())
@@ -86,6 +98,7 @@ impl<A: Serves> Reloader<A> {
     /// # Errors
     /// What is wrong; nothing has changed then. It is logged and counted already.
     pub(crate) fn reload(&mut self) -> Result<(), ReloadError> {
+        self.manager.reloading();
         // Before reading: a change that comes meanwhile is then seen the next time.
         self.seen = self.look();
         let outcome = self.try_reload();
@@ -94,6 +107,7 @@ impl<A: Serves> Reloader<A> {
             self.seen = self.look();
         }
         self.metrics.reloaded(outcome.is_ok());
+        self.manager.ready();
         match &outcome {
             Ok(()) => tracing::info!(file = %self.path.display(), "configuration reloaded"),
             Err(error) => tracing::error!(%error, "configuration not reloaded, the last one goes on"),
@@ -110,7 +124,8 @@ impl<A: Serves> Reloader<A> {
         let previous = self.snapshot.load_full();
         let built = Snapshot::build(config, &self.metrics, &self.client, &previous.plan.revocations, Some(&previous));
         let next = Arc::new(built.map_err(|mistakes| self.mistaken(mistakes))?);
-        let prepared = self.listeners.prepare(&next.config).map_err(|error| self.told(error))?;
+        let nothing = &mut Inherited::default();
+        let prepared = self.listeners.prepare(&next.config, nothing).map_err(|error| self.told(error))?;
         next.start(Some(&previous));
         self.snapshot.store(Arc::clone(&next));
         self.listeners.apply(prepared).map_err(ReloadError::Listen)?;
@@ -149,8 +164,10 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (a, b) = (&old.server, &new.server);
     let changed = [
         ("log", old.log != new.log),
+        ("traces", old.traces != new.traces),
         ("admin", old.admin != new.admin),
         ("server.workers", a.workers != b.workers),
+        ("server.upgrade_socket", a.upgrade_socket != b.upgrade_socket),
         ("server.max_connections", a.max_connections != b.max_connections),
         ("server.max_connections_per_address", a.max_connections_per_address != b.max_connections_per_address),
         ("server.handshake_timeout", a.handshake_timeout != b.handshake_timeout),

@@ -14,7 +14,7 @@ use crate::base::flood::FloodLimits;
 use crate::base::limiter::{CalendarMeter, ConcurrencyMeter, Rate, RateMeter, Stocks};
 use crate::base::telemetry::metrics::Metrics;
 use crate::config::Config;
-use crate::config::checked::{self, Does, Leniency, LimitHeader, Measure, Server, Source};
+use crate::config::checked::{self, Does, Leniency, LimitHeader, Measure, Server};
 use crate::route::path::Parameters;
 use crate::route::table::{Selector, Table};
 use crate::stages::admission::access::Networks;
@@ -27,6 +27,8 @@ use crate::stages::auth::feed::{self, Feed};
 use crate::stages::auth::jwks;
 use crate::stages::auth::revocations::Revocations;
 use crate::stages::dispatch::answer::Answer;
+use crate::stages::dispatch::mirror::Mirror;
+use crate::stages::dispatch::split::{Side, Split};
 use crate::stages::egress;
 use crate::stages::egress::security::Security;
 use crate::stages::limit::{Limit, Meter, Shared};
@@ -218,11 +220,8 @@ impl Builder<'_> {
         }
         let trust = upstream.tls.as_ref().map(Trust::load).transpose();
         let trust = trust.map_err(|mistake| self.mistakes.push(mistake)).ok()?;
-        if let Source::File { file, .. } = &upstream.source {
-            // Read again and again; a file that cannot be read now is rather a mistake.
-            let read = discover::read(&file.value).map(|_| ()).map_err(|report| report.to_string());
-            self.noted(file, read)?;
-        }
+        // They are read again and again; one that cannot be read now is rather a mistake.
+        discover::check(&upstream.source).map_err(|mistake| self.mistakes.push(mistake)).ok()?;
         let checker = upstream.health.clone().map(|health| Checker::new(health, self.client.clone()));
         let pool = Pool::new(upstream, trust, checker, self.metrics);
         if let Some((_, earlier)) = known {
@@ -416,19 +415,33 @@ fn route_of(
         limits: own_limits().collect(),
         limits_by_address: own_limits().filter(|limit| !limit.needs_identity()).collect(),
         answer: Answer::of(&route.does),
-        pool: match route.does {
-            Does::Forward(position) => Some(Arc::clone(&pools[position])),
+        split: match &route.does {
+            Does::Forward(split) => Some(split_of(split, &route.id, pools, metrics)),
             Does::Respond(_) | Does::Redirect(_) => None,
         },
+        mirror: route.mirror.map(|mirror| {
+            Arc::new(Mirror::new(mirror, Arc::clone(&pools[mirror.upstream]), metrics.mirror(&route.id)))
+        }),
         rewrite: route.rewrite.clone(),
         request_headers: route.request_headers.clone(),
         response_headers: route.response_headers.clone(),
         compress: route.compress.clone().map(Arc::new),
         schemes: own_schemes.into(),
         timeout: route.timeout,
+        deadline: route.deadline,
         websocket_idle: route.websocket_idle,
+        sse_heartbeat: route.sse_heartbeat,
         body_bytes_max: route.body_bytes_max,
         log: route.log,
         metrics: metrics.route(&route.id),
     }
+}
+
+fn split_of(split: &checked::Split, route: &str, pools: &[Arc<Pool>], metrics: &Metrics) -> Split {
+    let sides = split.sides.iter().map(|side| {
+        // Resolved when the configuration was checked, as above.
+        let pool = &pools[side.upstream];
+        Side::new(Arc::clone(pool), side.weight, metrics.requests_to(route, &pool.name))
+    });
+    Split::new(sides.collect(), split.by.clone())
 }

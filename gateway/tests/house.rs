@@ -22,8 +22,16 @@ use std::process::Command;
 use source::{Kind, SourceFile};
 
 /// Where Pingora's types may show; everything else takes plain headers and can be tested without a socket.
-const PINGORA_PLACES: [&str; 6] =
-    ["listen/", "proxy.rs", "proxy/", "app.rs", "upstream/peer.rs", "upstream/tunnel.rs"];
+const PINGORA_PLACES: [&str; 8] = [
+    "listen/",
+    "proxy.rs",
+    "proxy/",
+    "app.rs",
+    "upstream/peer.rs",
+    "upstream/dial.rs",
+    "upstream/tunnel.rs",
+    "upstream/heartbeat.rs",
+];
 /// Where the environment may be read; everything else is handed what it needs.
 const ENVIRONMENT_PLACES: [&str; 2] = ["base/", "config/"];
 /// The lines within which a door sign has to begin.

@@ -17,7 +17,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::auth::{AuthError, TokenError};
 use crate::query::{ProviderError, QueryError};
-use crate::worker::JobError;
+use crate::worker::{HistoryError, JobError};
 
 /// When to try again after a 503, in seconds: long enough for a restart, short enough for a person.
 const RETRY_AFTER_SECONDS: u64 = 5;
@@ -153,13 +153,18 @@ impl From<AuthError> for ApiError {
             }
             AuthError::GrantExceeded { .. } => Self::new(Code::GrantExceeded, error.to_string()),
             AuthError::Input { .. } => Self::new(Code::InputInvalid, error.to_string()),
-            AuthError::NameTaken | AuthError::KeysFull => Self::new(Code::Conflict, error.to_string()),
+            AuthError::NameTaken | AuthError::KeysFull | AuthError::OwnAccount | AuthError::RequestKeyReused => {
+                Self::new(Code::Conflict, error.to_string())
+            }
+            AuthError::SecretShown => Self::new(Code::SecretShown, error.to_string()),
             AuthError::NotFound => Self::new(Code::NotFound, ""),
             AuthError::Overloaded => Self::new(Code::Overloaded, "too many passwords are being checked"),
             AuthError::Storage(_) if error.is_passing() => {
                 Self::new(Code::DependencyUnavailable, "the database does not answer").caused_by(error)
             }
-            AuthError::Hashing(_) | AuthError::Signing(_) | AuthError::Storage(_) => Self::internal(error),
+            AuthError::Hashing(_) | AuthError::Signing(_) | AuthError::Unsound(_) | AuthError::Storage(_) => {
+                Self::internal(error)
+            }
         }
     }
 }
@@ -174,6 +179,7 @@ impl From<TokenError> for ApiError {
             TokenError::SignatureInvalid => Code::TokenSignatureInvalid,
             TokenError::Expired => Code::TokenExpired,
             TokenError::NotYetValid => Code::TokenNotYetValid,
+            TokenError::Revoked => Code::TokenRevoked,
             TokenError::IssuerInvalid => Code::TokenIssuerInvalid,
             TokenError::AudienceInvalid => Code::TokenAudienceInvalid,
             TokenError::ClaimInvalid => Code::TokenClaimInvalid,
@@ -217,6 +223,18 @@ impl From<JobError> for ApiError {
                 Self::new(Code::DependencyUnavailable, "the database does not answer").caused_by(error)
             }
             JobError::Unsound(_) | JobError::Storage(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<HistoryError> for ApiError {
+    fn from(error: HistoryError) -> Self {
+        match &error {
+            HistoryError::Input { .. } => Self::new(Code::InputInvalid, error.to_string()),
+            HistoryError::Storage(cause) if cause.is_passing() => {
+                Self::new(Code::DependencyUnavailable, "the database does not answer").caused_by(error)
+            }
+            HistoryError::Storage(_) => Self::internal(error),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Internal: what only the gateway and the operators reach.
 //!
-//! For: introspection of API keys (RFC 7662) and metrics, on a listener of their own. May touch: `auth`, metrics.
-//! Promises: when a secret is configured, introspection takes no request without it, and compares in constant time; an
-//! answer about a key that does not hold says only that. Read next: `auth/api_keys.rs`.
+//! For: introspection of API keys (RFC 7662), the feed of what was withdrawn, and metrics, on a listener of their own.
+//! May touch: `auth`, metrics. Promises: when a secret is configured, introspection and the feed take no request without
+//! it, and compare in constant time; an answer about a key that does not hold says only that.
+//! Read next: `auth/api_keys.rs`, `auth/withdrawals.rs`.
 
 use std::sync::Arc;
 
@@ -15,11 +16,11 @@ use common::code::Code;
 use common::secret::Secret;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Services;
 use super::error::ApiError;
-use super::extract::{FormBody, bearer, only};
+use super::extract::{FormBody, QueryString, bearer, only};
 use crate::auth::AuthError;
 use crate::base::digest::same;
 use crate::base::metrics::MEDIA_TYPE;
@@ -29,6 +30,30 @@ use crate::base::time::to_unsigned;
 #[derive(Deserialize)]
 pub(super) struct IntrospectionRequest {
     token: String,
+}
+
+/// Where a question about what was withdrawn goes on. Unknown members are allowed, as gateways may come to send more.
+#[derive(Deserialize)]
+pub(super) struct RevocationsQuery {
+    #[serde(default)]
+    after: Option<String>,
+}
+
+/// What was withdrawn, in the form that the gateway's `revocations.urls` reads.
+#[derive(Serialize)]
+struct RevocationsAnswer {
+    cursor: String,
+    entries: Vec<RevocationAnswer>,
+}
+
+/// Times are seconds of the Unix epoch.
+#[derive(Serialize)]
+struct RevocationAnswer {
+    kind: String,
+    value: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_until: Option<u64>,
+    ends: u64,
 }
 
 /// Proof that the asker showed the introspection secret, or that none is needed.
@@ -73,6 +98,23 @@ pub(super) async fn introspect(
         Err(AuthError::KeyInvalid) => Introspection::default(),
         Err(error) => return Err(error.into()),
     };
+    Ok(([(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
+}
+
+/// `GET /internal/revocations`
+pub(super) async fn revocations(
+    _: Gateway,
+    State(services): State<Arc<Services>>,
+    QueryString(query): QueryString<RevocationsQuery>,
+) -> Result<Response, ApiError> {
+    let told = services.withdrawals.tell(query.after.as_deref()).await?;
+    let entries = told.entries.into_iter().map(|entry| RevocationAnswer {
+        issued_until: (entry.kind == "subject").then(|| to_unsigned(entry.issued_until)),
+        kind: entry.kind,
+        value: entry.value,
+        ends: to_unsigned(entry.ends),
+    });
+    let answer = RevocationsAnswer { cursor: told.cursor, entries: entries.collect() };
     Ok(([(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
 

@@ -16,6 +16,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use common::code::Code;
 use common::problem::{MEDIA_TYPE, Problem};
+use common::traces::Tracer;
 use futures::FutureExt as _;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, ORIGIN};
 use http::{HeaderMap, HeaderValue};
@@ -24,6 +25,7 @@ use tracing::Instrument as _;
 
 use super::error::{ApiError, Refusal};
 use super::rest::openai;
+use super::spans::Asked;
 use super::{cors, hosts};
 use crate::base::ids;
 use crate::base::metrics::{Metrics, ROUTE_UNMATCHED};
@@ -53,6 +55,8 @@ pub struct Surroundings {
     pub body_bytes_max: usize,
     /// Counts requests.
     pub metrics: Metrics,
+    /// Tells of requests; nobody does, if `None`.
+    pub tracer: Option<Tracer>,
 }
 
 /// The address of the connection's other end, put there by `server.rs`.
@@ -75,11 +79,19 @@ pub(super) async fn around(
     let started = Instant::now();
     let origin = origin_of(&request, &surroundings.trusted_proxies);
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let line =
-        Line { method: request.method().to_string(), path: request.uri().path().to_owned(), origin: origin.clone() };
+    let is_quiet = route.as_deref().is_some_and(|route| QUIET_ROUTES.contains(&route));
+    let asked = surroundings.tracer.as_ref().filter(|_| !is_quiet);
+    let asked = asked.map(|tracer| Asked::begin(tracer, &request, peer_of(&request), &surroundings.trusted_proxies));
+    let line = Line {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+        origin: origin.clone(),
+        trace_id: asked.as_ref().map(Asked::trace_id),
+    };
     request.extensions_mut().insert(origin);
 
-    let span = tracing::info_span!("request", request_id = line.origin.request_id);
+    let trace_id = line.trace_id.as_deref();
+    let span = tracing::info_span!("request", request_id = line.origin.request_id, trace_id);
     let visitor = request.headers().get(ORIGIN).cloned();
     let is_ours = route.as_deref() == Some(HEALTH_ROUTE) || hosts::is_trusted(&request, &surroundings.trusted_hosts);
     let preflight = cors::preflight(&surroundings.cors, &request);
@@ -88,14 +100,23 @@ pub(super) async fn around(
     } else if let Some(answer) = preflight {
         answer
     } else {
-        run(request, next, surroundings.request_timeout).instrument(span).await
+        let work = run(request, next, surroundings.request_timeout).instrument(span);
+        match &asked {
+            Some(asked) => asked.current().around(work).await,
+            None => work.await,
+        }
     };
+    let code = response.extensions().get::<Refusal>().map(|refusal| refusal.code);
 
     let mut response = finish(response, &line);
     cors::allow(&surroundings.cors, visitor.as_ref(), response.headers_mut());
     let route = route.as_deref().unwrap_or(ROUTE_UNMATCHED);
     surroundings.metrics.request(route, response.status().as_u16(), started.elapsed());
     line.write(route, response.status().as_u16(), started.elapsed());
+    if let Some(asked) = asked {
+        let ended = (response.status().as_u16(), code);
+        asked.tell((route, line.path.as_str()), line.origin.address, ended, started.elapsed());
+    }
     response
 }
 
@@ -113,9 +134,13 @@ async fn run(request: Request, next: Next, limit: Duration) -> Response {
     }
 }
 
+fn peer_of(request: &Request) -> IpAddr {
+    request.extensions().get::<Peer>().map_or(UNKNOWN_PEER, |peer| peer.0)
+}
+
 fn origin_of(request: &Request, trusted: &[IpNet]) -> Origin {
     let headers = request.headers();
-    let peer = request.extensions().get::<Peer>().map_or(UNKNOWN_PEER, |peer| peer.0);
+    let peer = peer_of(request);
     let forwarded = headers.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
     Origin {
         request_id: ids::request_id(headers.get(&REQUEST_ID).map(HeaderValue::as_bytes)),
@@ -143,6 +168,8 @@ struct Line {
     method: String,
     path: String,
     origin: Origin,
+    /// The trace that it belongs to, where traces are told.
+    trace_id: Option<String>,
 }
 
 impl Line {
@@ -160,12 +187,13 @@ impl Line {
     }
 
     fn write(&self, route: &str, status: u16, took: Duration) {
-        let Self { method, path, origin: Origin { request_id, address } } = self;
+        let Self { method, path, origin: Origin { request_id, address }, trace_id } = self;
+        let trace_id = trace_id.as_deref();
         let took_ms = took.as_secs_f64() * 1000.0;
         if QUIET_ROUTES.contains(&route) {
-            tracing::debug!(request_id, client = %address, method, path, route, status, took_ms, "request");
+            tracing::debug!(request_id, trace_id, client = %address, method, path, route, status, took_ms, "request");
         } else {
-            tracing::info!(request_id, client = %address, method, path, route, status, took_ms, "request");
+            tracing::info!(request_id, trace_id, client = %address, method, path, route, status, took_ms, "request");
         }
     }
 }

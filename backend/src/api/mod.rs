@@ -18,6 +18,7 @@ mod page;
 mod rest;
 mod routes;
 mod server;
+mod spans;
 mod swagger;
 mod tag;
 
@@ -25,16 +26,16 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post};
 use axum::{Extension, Router};
 use common::secret::Secret;
 
-use crate::auth::{ApiKeys, Audit, Sessions, Tokens, Users};
+use crate::auth::{ApiKeys, Audit, Sessions, Tokens, Users, Withdrawals};
 use crate::base::health::Probe;
 use crate::base::metrics::Metrics;
 use crate::config;
 use crate::query::Queries;
-use crate::worker::Jobs;
+use crate::worker::{History, Jobs};
 
 pub use error::ApiError;
 pub use graphql::SchemaError;
@@ -57,10 +58,14 @@ pub struct Services {
     pub audit: Audit,
     /// Access tokens.
     pub tokens: Arc<Tokens>,
+    /// What was taken back before its end.
+    pub withdrawals: Arc<Withdrawals>,
     /// Questions and answers.
     pub queries: Queries,
     /// Batches of questions, answered later.
     pub jobs: Jobs,
+    /// The program's own numbers, interval by interval.
+    pub history: History,
     /// The parts that `/health/detailed` asks.
     pub probes: Vec<Arc<dyn Probe>>,
     /// Every number.
@@ -93,9 +98,12 @@ fn public_routes() -> Routes {
         .route("/v1/models", get(rest::openai::models))
         .route("/v1/models/{*id}", get(rest::openai::model))
         .route("/api/v1/users", tagged(get(rest::users::list)).post(rest::users::create))
+        .route("/api/v1/users/{id}", patch(rest::users::change))
         .route("/api/v1/api-keys", tagged(get(rest::api_keys::list)).post(rest::api_keys::create))
         .route("/api/v1/api-keys/{id}", delete(rest::api_keys::revoke))
         .route("/api/v1/audit-events", tagged(get(rest::audit_events::list)))
+        .route("/api/v1/metrics", get(rest::metrics::current))
+        .route("/api/v1/metrics/history", get(rest::metrics::history))
         .route("/health", get(rest::health::alive))
         .route("/health/detailed", get(rest::health::detailed))
         .route("/api/v1/openapi.json", tagged(get(openapi::serve)))
@@ -132,7 +140,9 @@ pub fn internal(services: Arc<Services>, surroundings: Surroundings) -> Router {
     let surroundings = Surroundings { trusted_hosts: Vec::new(), cors, ..surroundings };
     let routes = Router::new()
         .route("/internal/keys", post(internal::introspect))
+        .route("/internal/revocations", get(internal::revocations))
         .route("/metrics", get(internal::metrics))
+        .route("/health/detailed", get(rest::health::all_parts))
         .route("/health", get(rest::health::alive));
     surround(routes, services, surroundings)
 }

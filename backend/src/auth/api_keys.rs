@@ -7,13 +7,15 @@
 
 use std::sync::Arc;
 
-use common::access::Permission;
+use common::access::{Permission, scope_of};
 use common::api_key::ApiKey;
 use common::clock::Clock;
 
-use super::{Audit, AuthError, Caller, Client, LastUsed, Method};
+use super::idempotency::{check_key, check_same};
+use super::{Audit, AuthError, Caller, Client, LastUsed, Method, Withdrawals};
+use crate::base::digest::sha256_of_parts;
 use crate::base::time::{DAY_SECONDS, now_seconds};
-use crate::storage::{ApiKeyPage, ApiKeyRow, AuditKind, NewApiKey, Store};
+use crate::storage::{ApiKeyPage, ApiKeyRow, AuditKind, NewApiKey, NewRequest, RequestKey, Store};
 
 /// Usable keys that one user may have.
 pub const KEYS_PER_USER_MAX: u32 = 100;
@@ -21,6 +23,9 @@ pub const KEYS_PER_USER_MAX: u32 = 100;
 const NAME_CHARS_MAX: usize = 64;
 /// The longest that a key with an end may hold, in days.
 const EXPIRES_IN_DAYS_MAX: u32 = 3_650;
+
+/// By what requests for new keys are known, beside their idempotency keys.
+const CREATE: &str = "api_key_create";
 
 /// What a new key should be.
 #[derive(Clone, Debug)]
@@ -75,6 +80,8 @@ pub struct ApiKeys {
     pub store: Store,
     /// Writes events down.
     pub audit: Audit,
+    /// Tells gateways of keys that were revoked.
+    pub withdrawals: Arc<Withdrawals>,
     /// Remembers when keys were used.
     pub last_used: Arc<LastUsed>,
     /// Tells the time.
@@ -96,16 +103,19 @@ impl From<ApiKeyRow> for ListedKey {
 }
 
 impl ApiKeys {
-    /// Makes a key for the caller.
+    /// Makes a key for the caller; under an idempotency key once within a day, since it is shown once.
     ///
     /// # Errors
-    /// `Input`, `GrantExceeded` when it should do more than the caller may, `KeysFull`, or that the database failed.
+    /// `Input`, `GrantExceeded` when it should do more than the caller may, `KeysFull`, `SecretShown` when the same
+    /// request was done before, `RequestKeyReused` when another was, or that the database failed.
     pub async fn create(
         &self,
         caller: &Caller,
         input: ApiKeyInput,
+        request_key: Option<&str>,
         client: &Client<'_>,
     ) -> Result<CreatedKey, AuthError> {
+        request_key.map_or(Ok(()), check_key)?;
         let permissions = input.permissions.clone().unwrap_or_else(|| caller.permissions.clone());
         check_input(&input, &permissions)?;
         caller.may_grant(&permissions)?;
@@ -130,11 +140,37 @@ impl ApiKeys {
             created_at,
             expires_at: listed.expires_at,
         };
-        if !self.store.api_key_create(row, KEYS_PER_USER_MAX).await? {
+        let kept = match request_key {
+            Some(key) => self.keep_once(row, key, input.expires_in_days).await?,
+            None => self.store.api_key_create(row, KEYS_PER_USER_MAX).await?,
+        };
+        if !kept {
             return Err(AuthError::KeysFull);
         }
         self.audit.note(AuditKind::ApiKeyCreated, &caller.subject, Some(client), Some(&listed.id)).await;
         Ok(CreatedKey { key, listed })
+    }
+
+    /// Keeps a key unless the request was done before; says whether there was room for it.
+    async fn keep_once(
+        &self,
+        row: NewApiKey<'_>,
+        key: &str,
+        expires_in_days: Option<u32>,
+    ) -> Result<bool, AuthError> {
+        let key = RequestKey { subject: row.user_id, route: CREATE, key };
+        let days = expires_in_days.map_or_else(String::new, |days| days.to_string());
+        let permissions = scope_of(row.permissions);
+        let body_hash = sha256_of_parts(&[row.name.as_bytes(), permissions.as_bytes(), days.as_bytes()]);
+        let at = row.created_at;
+        let request = NewRequest { key, body_hash: &body_hash, secret_hash: None, answer: "", at };
+        if let Some(kept) = self.store.api_key_create_once(row, KEYS_PER_USER_MAX, request).await? {
+            return Ok(kept);
+        }
+        match self.store.request_by_key(key, at).await? {
+            Some(done) => check_same(&done, &body_hash).and(Err(AuthError::SecretShown)),
+            None => Err(AuthError::RequestKeyReused),
+        }
     }
 
     /// Up to `limit` keys of the caller, after the one made at this second with this id.
@@ -161,6 +197,7 @@ impl ApiKeys {
         if !self.store.api_key_revoke(id, owner, now_seconds(&*self.clock)).await? {
             return Err(AuthError::NotFound);
         }
+        self.withdrawals.withdraw_key(id).await?;
         self.audit.note(AuditKind::ApiKeyRevoked, &caller.subject, Some(client), Some(id)).await;
         Ok(())
     }

@@ -117,7 +117,7 @@ impl Audit {
 
 /// The words of every kind of event.
 #[must_use]
-pub fn event_kinds() -> [&'static str; 8] {
+pub fn event_kinds() -> [&'static str; 10] {
     AuditKind::ALL.map(AuditKind::as_str)
 }
 

@@ -57,6 +57,18 @@ pub enum AuthError {
     /// The owner has as many usable keys as one may have.
     #[error("the owner has as many API keys as one may have")]
     KeysFull,
+    /// Nobody disables themselves or changes their own role: the last administrator would be locked out.
+    #[error("nobody disables their own account or changes its role")]
+    OwnAccount,
+    /// The idempotency key was used for another request.
+    #[error("this idempotency key was used for another request")]
+    RequestKeyReused,
+    /// The request was done before, and its answer held a secret that is not kept.
+    #[error("this request was done before, and the secret in its answer was shown once")]
+    SecretShown,
+    /// What is kept cannot be read, which is a programming error.
+    #[error("what is kept of a request cannot be read")]
+    Unsound(#[source] serde_json::Error),
     /// There is no such thing, or it is somebody else's.
     #[error("there is no such thing")]
     NotFound,

@@ -1,6 +1,7 @@
 //! JWKS: the keys that sign access tokens, and the public halves that everybody may have.
 //!
-//! For: signing with the first key, verifying with any, publishing all (RFC 7517). May touch: nothing.
+//! For: signing with the first key, verifying with any, publishing all (RFC 7517). May touch: nothing; which keys these
+//! are at a time is the affair of `keyring.rs`.
 //! Promises: only P-256 keys and ES256; private keys never print; the development key is known to the whole world and is
 //! told apart, so that production can refuse it.
 //! Read next: `tokens.rs`.
@@ -50,9 +51,37 @@ pub struct SigningKeys {
     uses_development_key: bool,
 }
 
-struct Pair {
+/// A key with both halves.
+pub(super) struct KeyPair {
+    id: String,
     private: EncodingKey,
     public: Jwk,
+}
+
+impl KeyPair {
+    /// Reads PKCS#8 in PEM.
+    pub(super) fn of_pem(id: &str, pem: &str) -> Result<Self, SigningKeyError> {
+        let private = EncodingKey::from_ec_pem(pem.as_bytes());
+        Self::of(id, private.map_err(|source| SigningKeyError::NotAKey { id: id.to_owned(), source })?)
+    }
+
+    /// Reads PKCS#8 in DER.
+    pub(super) fn of_der(id: &str, der: &[u8]) -> Result<Self, SigningKeyError> {
+        Self::of(id, EncodingKey::from_ec_der(der))
+    }
+
+    /// The key that everybody knows.
+    pub(super) fn development() -> Result<Self, SigningKeyError> {
+        Self::of_pem(DEVELOPMENT_KEY_ID, DEVELOPMENT_KEY_PEM)
+    }
+
+    fn of(id: &str, private: EncodingKey) -> Result<Self, SigningKeyError> {
+        let not_a_key = |source| SigningKeyError::NotAKey { id: id.to_owned(), source };
+        let mut public = Jwk::from_encoding_key(&private, ALGORITHM).map_err(not_a_key)?;
+        public.common.key_id = Some(id.to_owned());
+        public.common.public_key_use = Some(PublicKeyUse::Signature);
+        Ok(Self { id: id.to_owned(), private, public })
+    }
 }
 
 impl SigningKeys {
@@ -61,29 +90,33 @@ impl SigningKeys {
     /// # Errors
     /// When one is not a P-256 key.
     pub fn new(sources: &[SigningKeySource]) -> Result<Self, SigningKeyError> {
-        let development = read(DEVELOPMENT_KEY_ID, DEVELOPMENT_KEY_PEM)?;
-        let known_to_all = development.public.algorithm.clone();
         let mut pairs = Vec::with_capacity(sources.len().max(1));
         for source in sources {
-            pairs.push((source.id.clone(), read(&source.id, source.pem.expose())?));
+            pairs.push(KeyPair::of_pem(&source.id, source.pem.expose())?);
         }
         if pairs.is_empty() {
-            pairs.push((DEVELOPMENT_KEY_ID.to_owned(), development));
+            pairs.push(KeyPair::development()?);
         }
-        let uses_development_key = pairs.iter().any(|(_, pair)| pair.public.algorithm == known_to_all);
+        Self::of(pairs)
+    }
+
+    /// All of these keys, the first of which signs.
+    pub(super) fn of(pairs: Vec<KeyPair>) -> Result<Self, SigningKeyError> {
+        let known_to_all = KeyPair::development()?.public.algorithm;
+        let uses_development_key = pairs.iter().any(|pair| pair.public.algorithm == known_to_all);
         let mut verifying = Vec::with_capacity(pairs.len());
         let mut published = JwkSet { keys: Vec::with_capacity(pairs.len()) };
         let mut signing = None;
-        for (id, pair) in pairs {
-            let public = DecodingKey::from_jwk(&pair.public)
+        for KeyPair { id, private, public } in pairs {
+            let verifier = DecodingKey::from_jwk(&public)
                 .map_err(|source| SigningKeyError::NotAKey { id: id.clone(), source })?;
-            published.keys.push(pair.public);
-            verifying.push((id.clone(), public));
-            signing.get_or_insert((id, pair.private));
+            published.keys.push(public);
+            verifying.push((id.clone(), verifier));
+            signing.get_or_insert((id, private));
         }
         let document = serde_json::to_vec(&published).map_err(SigningKeyError::Encode)?;
         let Some((signing_id, signing)) = signing else {
-            // The list was filled above; should that ever change, the error says so.
+            // Whoever calls has filled the list; should that ever change, the error says so.
             let source = jsonwebtoken::errors::new_error(jsonwebtoken::errors::ErrorKind::InvalidKeyFormat);
             return Err(SigningKeyError::NotAKey { id: DEVELOPMENT_KEY_ID.to_owned(), source });
         };
@@ -93,6 +126,18 @@ impl SigningKeys {
     /// The `kid` and the key that sign.
     pub(super) fn signing(&self) -> (&str, &EncodingKey) {
         (&self.signing_id, &self.signing)
+    }
+
+    /// The `kid` of the key that signs.
+    #[must_use]
+    pub fn signing_id(&self) -> &str {
+        &self.signing_id
+    }
+
+    /// How many are published.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.verifying.len()
     }
 
     /// The public key of this `kid`.
@@ -111,15 +156,6 @@ impl SigningKeys {
     pub fn uses_development_key(&self) -> bool {
         self.uses_development_key
     }
-}
-
-fn read(id: &str, pem: &str) -> Result<Pair, SigningKeyError> {
-    let not_a_key = |source| SigningKeyError::NotAKey { id: id.to_owned(), source };
-    let private = EncodingKey::from_ec_pem(pem.as_bytes()).map_err(not_a_key)?;
-    let mut public = Jwk::from_encoding_key(&private, ALGORITHM).map_err(not_a_key)?;
-    public.common.key_id = Some(id.to_owned());
-    public.common.public_key_use = Some(PublicKeyUse::Signature);
-    Ok(Pair { private, public })
 }
 
 #[cfg(test)]

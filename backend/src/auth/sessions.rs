@@ -16,7 +16,7 @@ use common::secret::Secret;
 
 use super::throttle::Attempt;
 use super::users::normal_name;
-use super::{Audit, AuthError, Client, Hasher, Throttle, Tokens, password};
+use super::{Audit, AuthError, Client, Hasher, Throttle, Tokens, Withdrawals, password};
 use crate::base::digest::sha256;
 use crate::base::ids;
 use crate::base::metrics::{LoginOutcome, Metrics};
@@ -48,6 +48,8 @@ pub struct Sessions {
     pub hasher: Arc<Hasher>,
     /// Issues access tokens.
     pub tokens: Arc<Tokens>,
+    /// Takes access tokens back.
+    pub withdrawals: Arc<Withdrawals>,
     /// Counts failures.
     pub throttle: Throttle,
     /// Writes events down.
@@ -94,7 +96,8 @@ impl Sessions {
         match self.store.refresh_token_rotate(&hash, next.row()).await? {
             Rotation::Rotated { user_id } => {
                 // The role may have changed since the login.
-                let user = self.store.user_by_id(&user_id).await?.ok_or(AuthError::RefreshInvalid)?;
+                let user = self.store.user_by_id(&user_id).await?.filter(|user| user.disabled_at.is_none());
+                let user = user.ok_or(AuthError::RefreshInvalid)?;
                 self.pair(&user.id, user.role, next.token)
             }
             Rotation::Reused { user_id } => {
@@ -107,13 +110,25 @@ impl Sessions {
     }
 
     /// Ends the session of a refresh token. A token that is none, or none any more, is no error: the session is over
-    /// either way (RFC 7009 §2.2).
+    /// either way (RFC 7009 §2.2). The access token that is shown with it, if any, is withdrawn.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn logout(&self, refresh_token: &Secret, client: &Client<'_>) -> Result<(), AuthError> {
-        let Some(hash) = refresh_hash(refresh_token) else { return Ok(()) };
-        if let Some(user_id) = self.store.refresh_family_revoke(&hash, now_seconds(&*self.clock)).await? {
+    pub async fn logout(
+        &self,
+        refresh_token: &Secret,
+        access_token: Option<&str>,
+        client: &Client<'_>,
+    ) -> Result<(), AuthError> {
+        let shown = access_token.and_then(|token| self.tokens.shown(token));
+        if let Some(shown) = &shown {
+            self.withdrawals.withdraw_token(&shown.id, to_signed(shown.ends)).await?;
+        }
+        let family_of = match refresh_hash(refresh_token) {
+            Some(hash) => self.store.refresh_family_revoke(&hash, now_seconds(&*self.clock)).await?,
+            None => None,
+        };
+        if let Some(user_id) = family_of.or(shown.map(|shown| shown.subject)) {
             self.audit.note(AuditKind::Logout, &user_id, Some(client), None).await;
         }
         Ok(())
@@ -142,7 +157,8 @@ impl Sessions {
             (Secret::new(String::new()), None)
         };
         let right = self.hasher.verify(password, hash).await?;
-        Ok(user.filter(|_| right))
+        // Who is kept out learns no more than that name and password do not let anybody in.
+        Ok(user.filter(|user| right && user.disabled_at.is_none()))
     }
 
     async fn open(&self, user: &UserRow) -> Result<TokenPair, AuthError> {

@@ -1,10 +1,10 @@
 //! Tokens: short-lived access tokens (RFC 9068), issued and verified.
 //!
-//! For: what a login gives and every later request shows. May touch: the clock and the keys of `jwks.rs`.
+//! For: what a login gives and every later request shows. May touch: the clock and the keys of `jwks.rs`, which `keyring.rs` changes.
 //! Promises: the algorithm comes from our keys and never from the token; a token over `TOKEN_BYTES_MAX` is not looked at;
 //! each way to fail has a name of its own. Read next: `caller.rs`.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -18,7 +18,8 @@ use jsonwebtoken::{Header, Validation};
 use serde::Deserialize;
 
 use super::jwks::{ALGORITHM, SigningKeys};
-use super::{AuthError, Caller, Method};
+use super::withdrawals::Withdrawn;
+use super::{AuthError, Caller, Method, Withdrawals};
 use crate::base::ids;
 
 /// The longest access token that is looked at, in bytes.
@@ -54,6 +55,9 @@ pub enum TokenError {
     /// `iat` lies in the future.
     #[error("not valid yet")]
     NotYetValid,
+    /// It was withdrawn before its end.
+    #[error("withdrawn")]
+    Revoked,
     /// `iss` is not ours.
     #[error("another issuer")]
     IssuerInvalid,
@@ -67,12 +71,23 @@ pub enum TokenError {
 
 /// Issues and verifies access tokens.
 pub struct Tokens {
-    keys: SigningKeys,
+    keys: RwLock<Arc<SigningKeys>>,
     validation: Validation,
     issuer: String,
     audience: String,
     ttl_seconds: u64,
+    withdrawn: Arc<Withdrawn>,
     clock: Arc<dyn Clock>,
+}
+
+/// A token that holds, or was withdrawn.
+pub(super) struct Shown {
+    /// Its own id.
+    pub(super) id: String,
+    /// Whose it is.
+    pub(super) subject: String,
+    /// When it ends, in seconds of the Unix epoch.
+    pub(super) ends: u64,
 }
 
 /// The part of a token's header that decides how it is verified.
@@ -94,13 +109,27 @@ impl Tokens {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         // Times are ours to judge, by our clock.
         validation.validate_exp = false;
-        Self { keys, validation, issuer, audience, ttl_seconds: ttl.as_secs(), clock }
+        let withdrawn = Arc::default();
+        let keys = RwLock::new(Arc::new(keys));
+        Self { keys, validation, issuer, audience, ttl_seconds: ttl.as_secs(), withdrawn, clock }
     }
 
-    /// The public keys.
+    /// Refuses what these know to be withdrawn.
     #[must_use]
-    pub fn keys(&self) -> &SigningKeys {
-        &self.keys
+    pub fn heeding(self, withdrawals: &Withdrawals) -> Self {
+        Self { withdrawn: withdrawals.known(), ..self }
+    }
+
+    /// The keys of this moment.
+    #[must_use]
+    pub fn keys(&self) -> Arc<SigningKeys> {
+        // A pointer is sound whoever panicked while holding it.
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Signs and verifies with these keys from now on.
+    pub fn use_keys(&self, keys: SigningKeys) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 
     /// How long a token holds, in seconds.
@@ -126,7 +155,8 @@ impl Tokens {
             scope: scope_of(role.permissions()),
             roles: vec![role.as_str().to_owned()],
         };
-        let (id, key) = self.keys.signing();
+        let keys = self.keys();
+        let (id, key) = keys.signing();
         let mut header = Header::new(ALGORITHM);
         header.typ = Some(ACCESS_TOKEN_TYPE.to_owned());
         header.kid = Some(id.to_owned());
@@ -138,6 +168,21 @@ impl Tokens {
     /// # Errors
     /// Why it does not hold.
     pub fn verify(&self, token: &str) -> Result<Caller, TokenError> {
+        let claims = self.read(token)?;
+        if self.withdrawn.holds(&claims) {
+            return Err(TokenError::Revoked);
+        }
+        Ok(caller_of(claims))
+    }
+
+    /// Which token this is, whether it was withdrawn or not; `None` for one that does not hold anyway.
+    pub(super) fn shown(&self, token: &str) -> Option<Shown> {
+        let claims = self.read(token).ok()?;
+        Some(Shown { id: claims.jti, subject: claims.sub, ends: claims.exp })
+    }
+
+    /// What a token says, once it is known to be ours and in its time.
+    fn read(&self, token: &str) -> Result<AccessClaims, TokenError> {
         let header = read_header(token)?;
         if header.alg != "ES256" {
             return Err(TokenError::AlgorithmInvalid);
@@ -148,11 +193,12 @@ impl Tokens {
         if header.crit.is_some() {
             return Err(TokenError::Malformed);
         }
-        let key = header.kid.as_deref().and_then(|id| self.keys.verifying(id)).ok_or(TokenError::KeyUnknown)?;
+        let keys = self.keys();
+        let key = header.kid.as_deref().and_then(|id| keys.verifying(id)).ok_or(TokenError::KeyUnknown)?;
         let verified = jsonwebtoken::decode::<AccessClaims>(token, key, &self.validation)
             .map_err(|error| refusal(error.kind()))?;
         self.check_times(&verified.claims)?;
-        Ok(caller_of(verified.claims))
+        Ok(verified.claims)
     }
 
     fn check_times(&self, claims: &AccessClaims) -> Result<(), TokenError> {

@@ -24,7 +24,7 @@ fn claims() -> Value {
 
 /// Signs whatever it is given with our own key.
 fn sign(tokens: &Tokens, header: &Header, claims: &Value) -> String {
-    jsonwebtoken::encode(header, claims, tokens.keys.signing().1).expect("signed")
+    jsonwebtoken::encode(header, claims, tokens.keys().signing().1).expect("signed")
 }
 
 fn header() -> Header {
@@ -46,6 +46,18 @@ fn an_issued_token_proves_its_caller_until_it_expires() {
     assert!(tokens.verify(token.expose()).is_ok());
     clock.advance(Duration::from_secs(1));
     assert!(matches!(tokens.verify(token.expose()), Err(TokenError::Expired)));
+}
+
+#[test]
+fn a_withdrawn_token_does_not_hold() {
+    let tokens = tokens(Arc::new(ManualClock::at(NOW)));
+    let token = tokens.issue("u-1", Role::User).expect("issued");
+    let shown = tokens.shown(token.expose()).expect("it holds");
+    assert_eq!((shown.subject.as_str(), shown.ends), ("u-1", NOW + TTL_SECONDS));
+    let ends = i64::try_from(shown.ends).expect("a time");
+    tokens.withdrawn.add("token", &shown.id, 0, ends);
+    assert!(matches!(tokens.verify(token.expose()), Err(TokenError::Revoked)));
+    assert!(tokens.shown("garbage").is_none());
 }
 
 #[test]
@@ -107,7 +119,7 @@ fn forged_tokens_do_not_hold() {
     let mut hmac = Header::new(jsonwebtoken::Algorithm::HS256);
     hmac.typ = Some(ACCESS_TOKEN_TYPE.into());
     hmac.kid = Some(DEVELOPMENT_KEY_ID.into());
-    let confused = jsonwebtoken::encode(&hmac, &claims(), &EncodingKey::from_secret(tokens.keys.document()));
+    let confused = jsonwebtoken::encode(&hmac, &claims(), &EncodingKey::from_secret(tokens.keys().document()));
     assert!(matches!(tokens.verify(&confused.expect("signed")), Err(TokenError::AlgorithmInvalid)));
 
     let mut mighty = claims();

@@ -1,7 +1,8 @@
 //! Users: accounts and their roles.
 //!
 //! For: making, finding and listing accounts. May touch: `storage`, hashing, audit.
-//! Promises: names are compared in lower case; whoever makes a user gives no more than they have.
+//! Promises: names are compared in lower case; whoever makes or changes a user gives no more than they have, and cannot
+//! shut themselves out; a change ends the user's access tokens everywhere within a second.
 //! Read next: `storage/users.rs`.
 
 use std::sync::Arc;
@@ -9,17 +10,25 @@ use std::sync::Arc;
 use common::access::Role;
 use common::clock::Clock;
 use common::secret::Secret;
+use serde::{Deserialize, Serialize};
 
-use super::{Audit, AuthError, Caller, Client, Hasher, password};
+use super::idempotency::{check_key, check_same};
+use super::{Audit, AuthError, Caller, Client, Hasher, Withdrawals, password};
+use crate::base::digest::sha256_of_parts;
 use crate::base::ids;
 use crate::base::time::now_seconds;
-use crate::storage::{AuditKind, NewUser, StorageError, Store, UserRow};
+use crate::storage::{
+    AuditKind, NewRequest, NewUser, RequestKey, RequestRow, StorageError, Store, UserChange, UserRow,
+};
 
 /// The longest user name, in characters.
 pub(super) const NAME_CHARS_MAX: usize = 64;
 
+/// By what requests for new users are known, beside their keys.
+const CREATE: &str = "user_create";
+
 /// A user, without what is secret of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The stable id.
     pub id: String,
@@ -29,6 +38,19 @@ pub struct User {
     pub role: Role,
     /// In seconds of the Unix epoch.
     pub created_at: i64,
+    /// In seconds of the Unix epoch; not disabled, if `None`.
+    pub disabled_at: Option<i64>,
+}
+
+/// What to change of a user. What is `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct UserEdit {
+    /// What the user is.
+    pub role: Option<Role>,
+    /// What the user logs in with.
+    pub password: Option<Secret>,
+    /// Whether the user is kept out.
+    pub disabled: Option<bool>,
 }
 
 /// Everything accounts need.
@@ -39,13 +61,15 @@ pub struct Users {
     pub hasher: Arc<Hasher>,
     /// Writes events down.
     pub audit: Audit,
+    /// Takes access tokens back.
+    pub withdrawals: Arc<Withdrawals>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
 }
 
 impl From<UserRow> for User {
     fn from(row: UserRow) -> Self {
-        Self { id: row.id, name: row.name, role: row.role, created_at: row.created_at }
+        Self { id: row.id, name: row.name, role: row.role, created_at: row.created_at, disabled_at: row.disabled_at }
     }
 }
 
@@ -68,6 +92,59 @@ impl Users {
         Ok(user)
     }
 
+    /// Makes a user on behalf of a caller, once: the same request under the same key within a day gives the user as it was
+    /// made.
+    ///
+    /// # Errors
+    /// `RequestKeyReused` for another request under the same key; else as `create_for`.
+    pub async fn create_once_for(
+        &self,
+        caller: &Caller,
+        key: &str,
+        (name, password, role): (&str, Secret, Role),
+        client: &Client<'_>,
+    ) -> Result<User, AuthError> {
+        check_key(key)?;
+        caller.may_grant(role.permissions())?;
+        let name = normal_name(name);
+        check_name(&name)?;
+        password::check_new(&password).map_err(|why| AuthError::Input { field: "password", why })?;
+        let key = RequestKey { subject: &caller.subject, route: CREATE, key };
+        let body_hash = sha256_of_parts(&[name.as_bytes(), role.as_str().as_bytes()]);
+        let created_at = now_seconds(&*self.clock);
+        if let Some(done) = self.store.request_by_key(key, created_at).await? {
+            return self.made_before(done, &body_hash, password).await;
+        }
+        let hash = self.hasher.hash(password.clone()).await?;
+        let user = User { id: ids::new_id(), name, role, created_at, disabled_at: None };
+        let answer = serde_json::to_string(&user).map_err(AuthError::Unsound)?;
+        let row = NewUser { id: &user.id, name: &user.name, password_hash: &hash, role, created_at };
+        let (secret_hash, answer) = (Some(hash.as_str()), answer.as_str());
+        let request = NewRequest { key, body_hash: &body_hash, secret_hash, answer, at: created_at };
+        match self.store.user_create_once(row, request).await {
+            Ok(true) => {
+                self.audit.note(AuditKind::UserCreated, &caller.subject, Some(client), Some(&user.id)).await;
+                Ok(user)
+            }
+            // Somebody has sent the same at the same moment.
+            Ok(false) => match self.store.request_by_key(key, created_at).await? {
+                Some(done) => self.made_before(done, &body_hash, password).await,
+                None => Err(AuthError::RequestKeyReused),
+            },
+            Err(StorageError::Taken { .. }) => Err(AuthError::NameTaken),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The user that a request has made before, if this is the same request.
+    async fn made_before(&self, done: RequestRow, body_hash: &[u8], password: Secret) -> Result<User, AuthError> {
+        check_same(&done, body_hash)?;
+        if !self.hasher.verify(password, done.secret_hash).await? {
+            return Err(AuthError::RequestKeyReused);
+        }
+        serde_json::from_str(&done.answer).map_err(AuthError::Unsound)
+    }
+
     /// Makes a user on behalf of whoever runs the program.
     ///
     /// # Errors
@@ -83,13 +160,53 @@ impl Users {
         check_name(&name)?;
         password::check_new(&password).map_err(|why| AuthError::Input { field: "password", why })?;
         let hash = self.hasher.hash(password).await?;
-        let user = User { id: ids::new_id(), name, role, created_at: now_seconds(&*self.clock) };
+        let user = User { id: ids::new_id(), name, role, created_at: now_seconds(&*self.clock), disabled_at: None };
         let row = NewUser { id: &user.id, name: &user.name, password_hash: &hash, role, created_at: user.created_at };
         match self.store.user_create(row).await {
             Ok(()) => Ok(user),
             Err(StorageError::Taken { .. }) => Err(AuthError::NameTaken),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Changes a user on behalf of a caller. Access tokens that were issued until now do not hold any more; who is
+    /// disabled or gets another password must log in again.
+    ///
+    /// # Errors
+    /// `NotFound`; `GrantExceeded` when the user is, or should be, allowed more than the caller; `OwnAccount` when the
+    /// caller would shut themselves out; `Input`, `Overloaded`, or that the database failed.
+    pub async fn change_for(
+        &self,
+        caller: &Caller,
+        id: &str,
+        edit: UserEdit,
+        client: &Client<'_>,
+    ) -> Result<User, AuthError> {
+        if edit.role.is_none() && edit.password.is_none() && edit.disabled.is_none() {
+            return Err(AuthError::Input { field: "role, password or disabled", why: "must be there".into() });
+        }
+        let user = self.get(id).await?;
+        // Whoever may set the password of an account may log in to it.
+        caller.may_grant(user.role.permissions())?;
+        caller.may_grant(edit.role.unwrap_or(user.role).permissions())?;
+        let loses = edit.disabled == Some(true) || edit.role.is_some_and(|role| role != user.role);
+        if caller.subject == user.id && loses {
+            return Err(AuthError::OwnAccount);
+        }
+        let password_hash = match edit.password {
+            Some(password) => {
+                password::check_new(&password).map_err(|why| AuthError::Input { field: "password", why })?;
+                Some(self.hasher.hash(password).await?)
+            }
+            None => None,
+        };
+        let change = UserChange { role: edit.role, password_hash: password_hash.as_deref(), disabled: edit.disabled };
+        let ended = self.withdrawals.of_subject(id);
+        let changed = self.store.user_change(id, change, ended, now_seconds(&*self.clock)).await?;
+        let changed = changed.ok_or(AuthError::NotFound)?;
+        self.withdrawals.note(&ended);
+        self.audit.note(AuditKind::UserChanged, &caller.subject, Some(client), Some(id)).await;
+        Ok(changed.into())
     }
 
     /// The user of this id.

@@ -7,13 +7,16 @@
 
 use std::time::Duration;
 
+use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TEXT_FORMAT, TextEncoder,
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TEXT_FORMAT,
+    TextEncoder,
 };
 
 use super::database_metrics;
 use super::job_metrics::JobMetrics;
 use super::model_metrics::ModelMetrics;
+use super::redis_metrics::RedisMetrics;
 
 /// The media type of `/metrics`.
 pub const MEDIA_TYPE: &str = TEXT_FORMAT;
@@ -63,8 +66,18 @@ pub enum Operation {
 pub struct Totals {
     /// Requests answered.
     pub requests: f64,
+    /// Of those, the ones that failed for a reason of ours.
+    pub errors: f64,
     /// Questions to models, from the cache or not, failed or not.
     pub queries: f64,
+    /// Of those, the ones that the cache answered.
+    pub cache_hits: f64,
+    /// Tokens that models have read and written.
+    pub tokens: f64,
+    /// Attempts on queries of batches.
+    pub job_attempts: f64,
+    /// Queries of batches that wait, of all processes.
+    pub jobs_queued: f64,
     /// Logins, whatever came of them.
     pub logins: f64,
     /// Client connections that are open.
@@ -90,8 +103,10 @@ pub struct Metrics {
     graphql_field_seconds: HistogramVec,
     graphql_refusals: IntCounterVec,
     graphql_sockets: IntGauge,
+    spans_dropped: IntCounter,
     models: ModelMetrics,
     jobs: JobMetrics,
+    redis: RedisMetrics,
 }
 
 /// The metrics could not be set up, or not be written.
@@ -161,11 +176,13 @@ impl Metrics {
         let registry = Registry::new();
         let models = ModelMetrics::register(&registry).map_err(MetricsError::Register)?;
         let jobs = JobMetrics::register(&registry).map_err(MetricsError::Register)?;
+        let redis = RedisMetrics::register(&registry).map_err(MetricsError::Register)?;
         database_metrics::register(&registry).map_err(MetricsError::Register)?;
         let metrics = Self {
             registry,
             models,
             jobs,
+            redis,
             requests: counter("backend_requests_total", "Requests by route and status class.", &["route", "class"])?,
             request_seconds: HistogramVec::new(latency, &["route"]).map_err(MetricsError::Register)?,
             queries: counter(
@@ -190,6 +207,11 @@ impl Metrics {
             )?,
             graphql_sockets: IntGauge::new("backend_graphql_sockets", "Open WebSockets of GraphQL.")
                 .map_err(MetricsError::Register)?,
+            spans_dropped: IntCounter::new(
+                "backend_spans_dropped_total",
+                "Spans that found the queue full or the collector away.",
+            )
+            .map_err(MetricsError::Register)?,
         };
         metrics.register()?;
         Ok(metrics)
@@ -206,6 +228,7 @@ impl Metrics {
         register(Box::new(self.graphql_field_seconds.clone()))?;
         register(Box::new(self.graphql_refusals.clone()))?;
         register(Box::new(self.graphql_sockets.clone()))?;
+        register(Box::new(self.spans_dropped.clone()))?;
         #[cfg(target_os = "linux")]
         register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(())
@@ -241,6 +264,12 @@ impl Metrics {
         &self.jobs
     }
 
+    /// What is counted about Redis and the answer cache.
+    #[must_use]
+    pub fn redis(&self) -> &RedisMetrics {
+        &self.redis
+    }
+
     /// One login ended.
     pub fn login(&self, outcome: LoginOutcome) {
         self.logins.with_label_values(&[outcome.as_str()]).inc();
@@ -272,14 +301,30 @@ impl Metrics {
         ConnectionGuard(self.graphql_sockets.clone())
     }
 
+    /// So many spans were not told.
+    pub fn spans_dropped(&self, count: u64) {
+        self.spans_dropped.inc_by(count);
+    }
+
     /// The most telling numbers of this process.
     #[must_use]
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for family in self.registry.gather() {
+            // Parts of two of them are told apart.
+            match family.name() {
+                "backend_requests_total" => totals.errors = counted(&family, "class", "5xx"),
+                "backend_queries_total" => {
+                    totals.cache_hits = counted(&family, "source", AnswerSource::Cache.as_str());
+                }
+                _ => {}
+            }
             let total = match family.name() {
                 "backend_requests_total" => &mut totals.requests,
                 "backend_queries_total" => &mut totals.queries,
+                "backend_model_tokens_total" => &mut totals.tokens,
+                "backend_job_attempts_total" => &mut totals.job_attempts,
+                "backend_job_items_queued" => &mut totals.jobs_queued,
                 "backend_logins_total" => &mut totals.logins,
                 "backend_connections" => &mut totals.connections,
                 "process_cpu_seconds_total" => &mut totals.cpu_seconds,
@@ -297,6 +342,11 @@ impl Metrics {
         totals
     }
 
+    /// Every number with its labels, for `history.rs`.
+    pub(super) fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+
     /// All numbers in Prometheus' text format.
     ///
     /// # Errors
@@ -306,6 +356,13 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text).map_err(MetricsError::Encode)?;
         Ok(text)
     }
+}
+
+/// The sum of the counters with this value under this label.
+fn counted(family: &MetricFamily, name: &str, value: &str) -> f64 {
+    let has = |metric: &Metric| metric.get_label().iter().any(|label| label.name() == name && label.value() == value);
+    let counters = family.get_metric().iter().filter(|metric| has(metric));
+    counters.map(|metric| metric.get_counter().get_value()).sum()
 }
 
 /// Counts one open connection while it lives.
@@ -346,6 +403,9 @@ mod tests {
         metrics.request("/health", 404, Duration::from_millis(3));
         let totals = metrics.totals();
         assert_eq!((totals.requests.round(), totals.connections.round()), (2.0, 1.0), "{totals:?}");
+        metrics.request("/health", 503, Duration::from_millis(3));
+        let totals = metrics.totals();
+        assert_eq!((totals.errors.round(), totals.cache_hits.round()), (1.0, 1.0), "{totals:?}");
         drop((open, socket));
         let text = String::from_utf8(metrics.render().expect("the metrics render")).expect("text");
         assert!(text.contains("backend_connections 0"), "{text}");

@@ -7,9 +7,12 @@
 pub mod database_metrics;
 pub mod digest;
 pub mod health;
+pub mod history;
 pub mod ids;
 pub mod job_metrics;
 pub mod metrics;
 pub mod model_metrics;
 pub mod network;
+pub mod redis_metrics;
 pub mod time;
+pub mod trace;

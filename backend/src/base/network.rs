@@ -49,7 +49,9 @@ pub fn client_site(address: IpAddr) -> IpAddr {
 /// The address of a connection whose peer is not known, which happens only in tests of the router alone.
 pub const UNKNOWN_PEER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+/// Whether this is a proxy's address whose word counts. IPv4 addresses in their own form.
+#[must_use]
+pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 

@@ -12,16 +12,19 @@ use std::time::Duration;
 use common::secret::{Secret, SecretRef};
 use common::settings::{At, ByteSize, Decoder, Millis};
 use common::telemetry;
+use common::traces::{self, Traces};
 
 use super::checked::{
-    Auth, Config, Environment, Graphql, GraphqlSocket, Hashing, Introspection, Log, LoginLimits, Routing, Server,
-    SigningKeySource,
+    Auth, Config, Environment, Graphql, GraphqlSocket, Hashing, Introspection, KeyRotation, Log, LoginLimits,
+    Routing, Server, SigningKeySource,
 };
 use super::raw;
 
 mod database;
 mod jobs;
+mod metrics;
 mod query;
+mod redis;
 mod visitors;
 
 /// The longest name of a model or key, in characters.
@@ -29,6 +32,9 @@ const NAME_CHARS_MAX: usize = 64;
 
 /// The shortest secret that guards introspection, in bytes.
 const SECRET_BYTES_MIN: usize = 16;
+
+/// The shortest secret under which private keys are sealed, in bytes: as long as what is made of it.
+const SEAL_SECRET_BYTES_MIN: usize = 32;
 
 /// The deepest that fields may ever stand within fields: the parser and the validator walk documents recursively.
 const GRAPHQL_DEPTH_MAX: u32 = 30;
@@ -52,8 +58,10 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     }
     // Each part is checked before any is judged, so that all mistakes are found.
     let log = log(file.log, decoder);
+    let traces = file.traces.and_then(|raw| traces(&raw, decoder));
     let server = server(file.server, decoder);
     let database = database::database(file.database, decoder);
+    let redis = redis::redis(file.redis, decoder);
     let auth = auth(file.auth, decoder);
     let introspection = introspection(&file.introspection, decoder);
     let models = query::models(file.models, decoder);
@@ -63,13 +71,16 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     let playbooks = query::playbooks(file.playbooks, decoder);
     let sandbox = file.sandbox.and_then(|sandbox| query::sandbox(sandbox, decoder));
     let jobs = jobs::jobs(&file.jobs, decoder);
+    let history = metrics::history(&file.metrics, decoder);
     let body_bytes_max = server.as_ref().map(|server| server.body_bytes_max);
     let graphql = graphql(file.graphql, production, body_bytes_max, decoder);
     Some(Config {
         environment: file.environment.value,
         log: log?,
+        traces,
         server: server?,
         database: database?,
+        redis,
         auth: auth?,
         introspection: introspection?,
         models: models?,
@@ -79,6 +90,7 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
         playbooks: playbooks?,
         sandbox,
         jobs: jobs?,
+        history: history?,
         graphql: graphql?,
     })
 }
@@ -90,6 +102,20 @@ fn log(raw: raw::Log, decoder: &mut Decoder) -> Option<Log> {
     }
     // Both know the same two words.
     Some(Log { filter: raw.filter.value, format: raw.format.word().parse().unwrap_or_default() })
+}
+
+/// `None` also after a mistake, which is reported.
+fn traces(raw: &Traces, decoder: &mut Decoder) -> Option<traces::Settings> {
+    raw.check(decoder);
+    match raw.resolve() {
+        Ok(settings) => Some(settings),
+        Err(mistakes) => {
+            for (at, message) in mistakes {
+                decoder.mistake_at(&at, message);
+            }
+            None
+        }
+    }
 }
 
 fn server(raw: raw::Server, decoder: &mut Decoder) -> Option<Server> {
@@ -132,6 +158,7 @@ fn auth(raw: raw::Auth, decoder: &mut Decoder) -> Option<Auth> {
     let access_token_ttl = lasting(&raw.access_token_ttl, decoder);
     let refresh_token_ttl = lasting(&raw.refresh_token_ttl, decoder);
     let signing_keys = signing_keys(raw.signing_keys, decoder);
+    let rotation = rotation(&raw.rotation, decoder);
     let concurrent_max = bounded(&raw.hashing.concurrent_max, 1, 64, decoder);
     let waiting_max = bounded(&raw.hashing.waiting_max, 0, 10_000, decoder);
     let failures_max = bounded(&raw.login.failures_max, 1, 1_000_000, decoder);
@@ -142,6 +169,7 @@ fn auth(raw: raw::Auth, decoder: &mut Decoder) -> Option<Auth> {
         access_token_ttl: access_token_ttl?,
         refresh_token_ttl: refresh_token_ttl?,
         signing_keys: signing_keys?,
+        rotation: rotation?,
         hashing: Hashing {
             concurrent_max: usize::try_from(concurrent_max?).ok()?,
             waiting_max: usize::try_from(waiting_max?).ok()?,
@@ -161,6 +189,23 @@ fn signing_keys(raw: Vec<raw::SigningKey>, decoder: &mut Decoder) -> Option<Vec<
         })
         .collect();
     checked.into_iter().collect()
+}
+
+fn rotation(raw: &raw::Rotation, decoder: &mut Decoder) -> Option<KeyRotation> {
+    let publish_before = lasting(&raw.publish_before, decoder);
+    let overlap = lasting(&raw.overlap, decoder);
+    let secret = match &raw.secret {
+        Some(reference) => {
+            let secret = secret(reference, decoder)?;
+            if secret.expose().len() < SEAL_SECRET_BYTES_MIN {
+                decoder.mistake_at(reference, format!("holds fewer than {SEAL_SECRET_BYTES_MIN} bytes"));
+                return None;
+            }
+            Some(secret)
+        }
+        None => None,
+    };
+    Some(KeyRotation { secret, publish_before: publish_before?, overlap: overlap? })
 }
 
 fn introspection(raw: &raw::Introspection, decoder: &mut Decoder) -> Option<Introspection> {

@@ -11,13 +11,18 @@ use std::time::Duration;
 use common::choice;
 use common::secret::Secret;
 use common::telemetry::LogFormat;
+use common::traces;
 use ipnet::IpNet;
 
 mod jobs;
+mod metrics;
 mod query;
+mod redis;
 
 pub use jobs::Jobs;
+pub use metrics::History;
 pub use query::{Cache, Circuit, Model, ModelSize, Playbooks, Routing, Sandbox, Streams};
+pub use redis::{Redis, RedisPlace, RedisUrl};
 
 choice! {
     /// Where the program runs.
@@ -36,10 +41,14 @@ pub struct Config {
     pub environment: Environment,
     /// The program's own log.
     pub log: Log,
+    /// Where and of how many requests is told; nothing is, if `None`.
+    pub traces: Option<traces::Settings>,
     /// Listeners and their bounds.
     pub server: Server,
     /// Where things are kept.
     pub database: Database,
+    /// What processes share; nothing but the database, if `None`.
+    pub redis: Option<Redis>,
     /// Tokens, passwords and logins.
     pub auth: Auth,
     /// The endpoint at which the gateway asks about API keys.
@@ -58,6 +67,8 @@ pub struct Config {
     pub sandbox: Option<Sandbox>,
     /// Batches, and the workers that answer them.
     pub jobs: Jobs,
+    /// What is kept of the program's own numbers.
+    pub history: History,
     /// GraphQL.
     pub graphql: Graphql,
 }
@@ -155,6 +166,8 @@ pub struct Auth {
     pub refresh_token_ttl: Duration,
     /// The signing keys, the first of which signs; empty only in development.
     pub signing_keys: Vec<SigningKeySource>,
+    /// Keys that are made while the program runs.
+    pub rotation: KeyRotation,
     /// Bounds on password hashing.
     pub hashing: Hashing,
     /// Bounds on failed logins.
@@ -168,6 +181,17 @@ pub struct SigningKeySource {
     pub id: String,
     /// PKCS#8 in PEM.
     pub pem: Secret,
+}
+
+/// Keys that are made while the program runs.
+#[derive(Clone, Debug)]
+pub struct KeyRotation {
+    /// Under which private keys lie in the database; none can be made without.
+    pub secret: Option<Secret>,
+    /// How long a new key is published before it signs.
+    pub publish_before: Duration,
+    /// How long a key stays published after its last token has ended.
+    pub overlap: Duration,
 }
 
 /// Bounds on password hashing.

@@ -13,10 +13,14 @@ use super::checked::Environment;
 use super::values::{BindAddress, Network};
 
 mod jobs;
+mod metrics;
 mod query;
+mod redis;
 
 pub(super) use jobs::Jobs;
+pub(super) use metrics::Metrics;
 pub(super) use query::{Cache, Circuit, Model, Playbooks, Routing, Sandbox, Streams};
+pub(super) use redis::Redis;
 
 common::choice! {
     /// How log lines look.
@@ -38,10 +42,14 @@ section! {
         pub(super) environment: At<Environment> = "development",
         /// The program's own log, on standard error.
         pub(super) log: Log = "{}",
+        /// Traces, told to a collector by OTLP.
+        pub(super) traces: Option<common::traces::Traces> = "null",
         /// Listeners and their bounds.
         pub(super) server: Server = "{}",
         /// Where users, keys and tokens are kept.
         pub(super) database: Database = "{}",
+        /// Redis, which processes share: answers that are kept, and the queries of batches as they come.
+        pub(super) redis: Redis = "{}",
         /// Tokens, passwords and logins.
         pub(super) auth: Auth = "{}",
         /// The endpoint at which the gateway asks about API keys.
@@ -61,6 +69,8 @@ section! {
         pub(super) sandbox: Option<Sandbox> = "null",
         /// Batches, and the workers that answer them.
         pub(super) jobs: Jobs = "{}",
+        /// The program's own numbers, as `/api/v1/metrics` shows them.
+        pub(super) metrics: Metrics = "{}",
         /// GraphQL: its bounds, and what it tells of itself.
         pub(super) graphql: Graphql = "{}",
     }
@@ -153,8 +163,11 @@ section! {
         pub(super) access_token_ttl: At<Millis> = "30m",
         /// How long a refresh token holds; each use gives a new one.
         pub(super) refresh_token_ttl: At<Millis> = "7d",
-        /// The keys of access tokens: the first signs, all are published. Empty is allowed only in development.
+        /// The keys of access tokens: the first signs, all are published, until a key of `backend key rotate` signs.
+        /// Empty is allowed only in development.
         pub(super) signing_keys: Vec<SigningKey> = "[]",
+        /// Keys that `backend key rotate` makes, and how one follows the other.
+        pub(super) rotation: Rotation = "{}",
         /// Bounds on password hashing, which is slow on purpose.
         pub(super) hashing: Hashing = "{}",
         /// Bounds on failed logins.
@@ -169,6 +182,19 @@ section! {
         pub(super) id: At<String> => "name the key, such as k1",
         /// The private key, PKCS#8 in PEM, on P-256.
         pub(super) key: At<SecretRef> => "name the place, such as file:/run/secrets/k1.pem",
+    }
+}
+
+section! {
+    /// Keys that `backend key rotate` makes, and how one follows the other.
+    pub(super) struct Rotation {
+        /// The secret under which private keys lie in the database, at least 32 bytes. Without it none can be made.
+        pub(super) secret: Option<At<SecretRef>> = "null",
+        /// How long a new key is published before it signs: longer than verifiers keep the key set, which is 5 minutes
+        /// by its own word and the gateway's `jwks.refresh`.
+        pub(super) publish_before: At<Millis> = "10m",
+        /// How much longer than its last token holds a key stays published after the next one signs.
+        pub(super) overlap: At<Millis> = "5m",
     }
 }
 

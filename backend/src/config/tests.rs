@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::settings;
 
-use super::{Config, Database, Environment, ModelSize, manual};
+use super::{Config, Database, Environment, ModelSize, RedisPlace, RedisUrl, manual};
 
 fn read(text: &str) -> Result<Config, String> {
     settings::load("backend.yaml", text, HashMap::new(), super::check::check).map_err(|report| report.to_string())
@@ -147,6 +147,45 @@ fn checks_after_decoding_carry_their_places() {
 }
 
 #[test]
+fn rules_of_the_history_are_kept() {
+    let cases = [
+        ("every: 10ms", "metrics.history.every: 10ms is shorter than 1s"),
+        ("retention: 30s", "metrics.history.retention: is shorter than metrics.history.every"),
+    ];
+    for (members, part) in cases {
+        let report = read(&format!("version: 1\nmetrics: {{ history: {{ {members} }} }}\n")).expect_err(members);
+        assert!(report.contains(part), "{members}: {part} is not in\n{report}");
+    }
+    let history = read("version: 1\n").expect("sound").history;
+    assert_eq!((history.every, history.retention), (Duration::from_mins(1), Duration::from_hours(30 * 24)));
+}
+
+#[test]
+fn rules_of_key_rotation_are_kept() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("short");
+    std::fs::write(&file, "a-secret-of-31-bytes-is-too-sho").expect("a file in it");
+    let short = format!("secret: \"file:{}\"", file.display());
+    let cases = [
+        ("publish_before: 1ms", "auth.rotation.publish_before: 1ms is shorter than 1s"),
+        ("overlap: 0s", "auth.rotation.overlap: 0ns is shorter than 1s"),
+        (
+            "secret: \"env:CAPIBARA6_NOT_SET\"",
+            "auth.rotation.secret: environment variable CAPIBARA6_NOT_SET is not set",
+        ),
+        (short.as_str(), "auth.rotation.secret: holds fewer than 32 bytes"),
+    ];
+    for (members, part) in cases {
+        let report = read(&format!("version: 1\nauth: {{ rotation: {{ {members} }} }}\n")).expect_err(members);
+        assert!(report.contains(part), "{members}: {part} is not in\n{report}");
+    }
+    std::fs::write(&file, "a-secret-of-at-least-32-bytes-is-enough").expect("a file in it");
+    let rotation = read(&format!("version: 1\nauth: {{ rotation: {{ {short} }} }}\n")).expect("sound").auth.rotation;
+    assert!(rotation.secret.is_some());
+    assert_eq!((rotation.publish_before, rotation.overlap), (Duration::from_mins(10), Duration::from_mins(5)));
+}
+
+#[test]
 fn a_server_is_named_by_a_secret_that_does_not_print() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("url");
@@ -229,6 +268,77 @@ fn rules_of_jobs_are_kept() {
 }
 
 #[test]
+fn redis_is_named_without_its_password() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("password");
+    std::fs::write(&file, "hunter2").expect("a file in it");
+    assert!(read("version: 1\nredis: { prefix: mine }\n").expect("sound").redis.is_none(), "none is named");
+    let config = read(&format!(
+        "version: 1\nredis: {{ url: \"rediss://[::1]:7000\", username: app, password: \"file:{}\" }}\n",
+        file.display()
+    ))
+    .expect("sound");
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    let redis = config.redis.expect("it is there");
+    assert_eq!(redis.place, RedisPlace::Server(RedisUrl { host: "::1".into(), port: 7000, tls: true }));
+    assert_eq!((redis.prefix.as_str(), redis.timeout.as_millis()), ("capibara6-backend", 50));
+    assert_eq!(redis.password.expect("a password").expose(), "hunter2");
+    let sentinel = "version: 1\nredis: { sentinel: { urls: [\"redis://a\", \"redis://b:7\"], service: main } }\n";
+    let Some(RedisPlace::Sentinel { urls, service }) = read(sentinel).expect("sound").redis.map(|redis| redis.place)
+    else {
+        panic!("sentinels are asked");
+    };
+    assert_eq!((urls[0].port, urls[1].port, service.as_str()), (6379, 7, "main"));
+}
+
+#[test]
+fn rules_of_redis_are_kept() {
+    let form = "redis.url: is not an address such as redis://10.0.0.5:6379";
+    let cases = [
+        ("url: \"http://h\"", form),
+        ("url: \"redis://h/1\"", form),
+        ("url: \"redis://app:hunter2@h\"", form),
+        (
+            "url: \"redis://h\", sentinel: { urls: [\"redis://h\"], service: m }",
+            "redis.url: stands beside redis.sentinel",
+        ),
+        ("sentinel: { urls: [], service: m }", "redis.sentinel.service: needs at least one address"),
+        ("username: app", "redis.username: is of no use without redis.password"),
+        ("password: \"env:CAPIBARA6_NOT_SET\"", "redis.password: environment variable CAPIBARA6_NOT_SET is not set"),
+        ("ca: /nowhere/ca.pem", "redis.ca: /nowhere/ca.pem: "),
+        ("timeout: 0s", "redis.timeout: 0ns is out of range: 1ms to 10s"),
+        ("connect_timeout: 11s", "redis.connect_timeout: 11s is out of range: 1ms to 10s"),
+        ("prefix: \"a b\"", "redis.prefix: \"a b\" cannot name a prefix"),
+        ("answer_max: 1B", "redis.answer_max: 1 bytes is out of range"),
+    ];
+    for (members, part) in cases {
+        let report = read(&format!("version: 1\nredis: {{ {members} }}\n")).expect_err(members);
+        assert!(report.contains(part), "{members}: {part} is not in\n{report}");
+        assert!(!report.contains("hunter2"), "{members}: a secret is told:\n{report}");
+    }
+}
+
+#[test]
+fn rules_of_traces_are_kept() {
+    let cases = [
+        ("sample: 10%", "traces.otlp: is missing; write the collector's address"),
+        ("otlp: \"http://me:hunter2@h\"", "traces.otlp: is not an http or https address without credentials"),
+        ("otlp: \"http://h\", sample: 0.1", "traces.sample: expected a share from 0% to 100%"),
+        ("otlp: \"http://h\", timeout: 0s", "traces.timeout: must be longer than nothing"),
+        ("otlp: \"http://h\", queue_max: 0", "traces.queue_max: 0 is out of range: 1 to 1000000"),
+        (
+            "otlp: \"http://h\", headers: { A: \"env:CAPIBARA6_NOT_SET\" }",
+            "traces.headers.A: environment variable CAPIBARA6_NOT_SET is not set",
+        ),
+    ];
+    for (members, part) in cases {
+        let report = read(&format!("version: 1\ntraces: {{ {members} }}\n")).expect_err(members);
+        assert!(report.contains(part), "{members}: {part} is not in\n{report}");
+        assert!(!report.contains("hunter2"), "{members}: a secret is told:\n{report}");
+    }
+}
+
+#[test]
 fn rules_of_visitors_are_kept() {
     let cases = [
         (
@@ -303,6 +413,7 @@ fn the_shipped_file_loads_and_names_every_section() {
         "log:",
         "server:",
         "database:",
+        "redis:",
         "auth:",
         "introspection:",
         "models:",

@@ -89,6 +89,8 @@ pub struct CacheStats {
     pub entries: u64,
     /// Questions answered from it.
     pub hits: u64,
+    /// Those among them whose answer another process had kept.
+    pub shared_hits: u64,
     /// Questions that it had no answer to.
     pub misses: u64,
 }

@@ -14,9 +14,11 @@ use futures::StreamExt as _;
 use super::circuit::Permit;
 use super::models::{ModelHandle, Retrying};
 use super::providers::{Mode, Piece, Pieces, Prompt, ProviderError};
+use super::spans::Attempt;
 use super::{Message, QueryError};
 use crate::base::metrics::Metrics;
 use crate::base::model_metrics::TokenKind;
+use crate::base::trace::Current;
 
 /// The wait before the second attempt; before each later one it is twice as long, up to the model's own bound.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -30,6 +32,8 @@ pub(super) struct Wish<'a> {
     pub(super) tokens_max: Option<u32>,
     pub(super) temperature: Option<f64>,
     pub(super) mode: Mode,
+    /// The request that asks, where it is told of.
+    pub(super) trace: Option<&'a Current>,
 }
 
 /// The models that may answer a question, in the order in which they are asked.
@@ -56,6 +60,7 @@ pub(super) struct Begun {
     first: Option<Piece>,
     rest: Pieces,
     permit: Permit,
+    attempt: Attempt,
     asked_at: Instant,
     metrics: Metrics,
 }
@@ -147,6 +152,7 @@ async fn ask_once(model: &Arc<ModelHandle>, wish: Wish<'_>, metrics: &Metrics) -
         tokens_max: model.tokens_within(wish.tokens_max),
         temperature: wish.temperature,
     };
+    let mut attempt = Attempt::begin(wish.trace, model, &prompt, wish.mode);
     match first_piece(model, &prompt, wish.mode).await {
         Ok((first, rest)) => {
             permit.answering();
@@ -159,11 +165,13 @@ async fn ask_once(model: &Arc<ModelHandle>, wish: Wish<'_>, metrics: &Metrics) -
                 first: Some(first),
                 rest,
                 permit,
+                attempt,
                 asked_at,
                 metrics: metrics.clone(),
             })
         }
         Err(error) => {
+            attempt.failed(&error);
             settle(model, &mut permit, &error);
             Err(error)
         }
@@ -208,6 +216,7 @@ impl Begun {
         match piece {
             Some(Ok(piece)) => {
                 if let Piece::Usage(usage) = &piece {
+                    self.attempt.used(usage);
                     let models = self.metrics.models();
                     models.tokens(self.model.id(), TokenKind::Prompt, usage.prompt_tokens);
                     models.tokens(self.model.id(), TokenKind::Completion, usage.completion_tokens);
@@ -215,11 +224,13 @@ impl Begun {
                 Some(Ok(piece))
             }
             Some(Err(error)) => {
+                self.attempt.failed(&error);
                 settle(&self.model, &mut self.permit, &error);
                 tracing::warn!(model = self.model.id(), error = with_causes(&error), "a model broke off its answer");
                 Some(Err(Failure::of(&self.model, error)))
             }
             None => {
+                self.attempt.ended();
                 self.permit.succeed();
                 self.model.note_answer();
                 self.metrics.models().answered(self.model.id(), self.asked_at.elapsed());

@@ -1,8 +1,8 @@
 //! Query: a question goes in, an answer comes out, and it says how it came about.
 //!
-//! For: choosing a model, asking it, keeping its answer for a while. May touch: `config`, `base`, model servers, the
-//! sandbox, the folder of playbooks. It knows nothing of HTTP's server side nor of users beyond the word that tells them
-//! apart. Promises: an answer names the model that gave it and why it was that one; a kept answer is given only to the one
+//! For: choosing a model, asking it, keeping its answer for a while. May touch: `config`, `base`, `shared`, model
+//! servers, the sandbox, the folder of playbooks. It knows nothing of HTTP's server side nor of users beyond the word that
+//! tells them apart. Promises: an answer names the model that gave it and why it was that one; a kept answer is given only to the one
 //! who asked, for the same text and parameters, unless it was asked for as public; questions, answers, streams and waits
 //! are bounded.
 //! Read next: `Queries::ask` below, the whole work in one function; then `router.rs`, `failover.rs` and `stream.rs`.
@@ -17,12 +17,14 @@ mod models;
 mod playbooks;
 mod providers;
 mod question;
+mod reach;
+mod remote;
 mod router;
 mod sandbox;
+mod spans;
 mod stream;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::clock::Clock;
@@ -30,13 +32,17 @@ use tokio::sync::Semaphore;
 
 use crate::base::ids;
 use crate::base::metrics::{AnswerSource, Metrics};
+use crate::base::redis_metrics::CacheLayer;
+use crate::base::trace::{self, Current};
 use crate::config::{self, Config};
+use crate::shared::{Shared, Values};
 
 use cache::{AnswerCache, Audience, Kept, Key};
 use failover::{Chain, Failure, Wish};
 use models::ModelHandle;
 use playbooks::Playbooks;
 use providers::{Mode, Piece, Prompt};
+use remote::Remote;
 use sandbox::Sandbox;
 use stream::Live;
 
@@ -46,6 +52,7 @@ pub use models::{ModelInfo, ModelStatus};
 pub use playbooks::{PLAYBOOK_BYTES_MAX, PLAYBOOKS_MAX, PlaybookErrors};
 pub use providers::{EMBEDDED_MODEL_ID, ProviderError};
 pub use question::{HISTORY_CHARS_MAX, HISTORY_MESSAGES_MAX, Message, QUESTION_CHARS_MAX, Question, Role};
+pub use reach::probes;
 pub use router::Routed;
 pub use stream::{AnswerStream, Done, StreamEvent};
 
@@ -98,6 +105,8 @@ struct Plan {
     ace: Option<Ace>,
     execute: bool,
     key: Key,
+    /// The request that it is asked for, where it is told of: streams are read by another task.
+    trace: Option<Current>,
 }
 
 impl<'c> From<&'c Config> for Settings<'c> {
@@ -115,15 +124,23 @@ impl<'c> From<&'c Config> for Settings<'c> {
 
 impl Queries {
     /// Without any model server the embedded model answers; the configuration allows that in development only.
-    /// Playbooks are read here, and not again.
+    /// Playbooks are read here, and not again. With `shared`, answers are kept there as well.
     ///
     /// # Errors
     /// When the client of a model server or of the sandbox cannot be built, or a playbook is wrong.
-    pub fn new(settings: Settings<'_>, metrics: Metrics, clock: &Arc<dyn Clock>) -> Result<Self, BuildError> {
+    pub fn new(
+        settings: Settings<'_>,
+        metrics: Metrics,
+        clock: &Arc<dyn Clock>,
+        shared: Option<Shared>,
+    ) -> Result<Self, BuildError> {
+        let models = models::build(settings.models, clock, &metrics)?;
+        let ids = models.iter().map(|model| model.id().to_owned()).collect();
+        let remote = shared.map(|shared| Remote::new(Values::answers(shared), ids));
         let inner = Inner {
-            models: models::build(settings.models, clock, &metrics)?,
+            models,
             routing: settings.routing,
-            cache: AnswerCache::new(settings.cache),
+            cache: AnswerCache::new(settings.cache, remote, metrics.redis().clone()),
             is_public_allowed: settings.cache.public,
             playbooks: Playbooks::load(settings.playbooks)?,
             sandbox: settings.sandbox.map(Sandbox::new).transpose()?,
@@ -151,16 +168,9 @@ impl Queries {
     pub async fn ask(&self, subject: &str, question: &Question) -> Result<Answer, QueryError> {
         let inner = &*self.inner;
         let plan = inner.plan(subject, question)?;
-        let asked = AtomicBool::new(false);
-        let outcome = inner
-            .cache
-            .get_or_ask(plan.key, async {
-                asked.store(true, Ordering::Relaxed);
-                inner.ask_models(&plan).await
-            })
-            .await;
-        let cached = !asked.load(Ordering::Relaxed);
-        inner.count(&plan, outcome.as_deref().ok(), cached);
+        let (layer, outcome) = inner.cache.get_or_ask(plan.key, inner.ask_models(&plan)).await;
+        let cached = layer != CacheLayer::Miss;
+        inner.count(&plan, outcome.as_deref().ok(), layer);
         let kept = outcome.map_err(|failure| QueryError::from(Failure::clone(&failure)))?;
         let e2b = inner.execute(&plan, &kept.text).await;
         Ok(Answer {
@@ -188,8 +198,8 @@ impl Queries {
         let place = Arc::clone(&self.inner.streams)
             .try_acquire_owned()
             .map_err(|_| QueryError::Overloaded { open_max: self.inner.stream_settings.open_max })?;
-        let kept = self.inner.cache.get(&plan.key).await;
-        self.inner.cache.count(kept.is_some());
+        let (layer, kept) = self.inner.cache.get(&plan.key).await.unzip();
+        self.inner.cache.count(layer.unwrap_or(CacheLayer::Miss));
         if let Some(kept) = &kept {
             self.inner.metrics.query(&kept.model, AnswerSource::Cache);
         }
@@ -245,6 +255,7 @@ impl Inner {
             temperature: question.temperature,
             ace,
             execute: question.execute,
+            trace: trace::current(),
         })
     }
 
@@ -269,7 +280,8 @@ impl Inner {
     }
 
     /// Counts one question that was not streamed.
-    fn count(&self, plan: &Plan, kept: Option<&Kept>, cached: bool) {
+    fn count(&self, plan: &Plan, kept: Option<&Kept>, layer: CacheLayer) {
+        let cached = layer != CacheLayer::Miss;
         let (model, source) = match (kept, cached) {
             (None, _) => (plan.chosen(), AnswerSource::Failed),
             (Some(kept), true) => (kept.model.as_str(), AnswerSource::Cache),
@@ -278,7 +290,7 @@ impl Inner {
         self.metrics.query(model, source);
         // Who waited in vain for somebody else's question neither found nor missed anything.
         if kept.is_some() || !cached {
-            self.cache.count(cached);
+            self.cache.count(layer);
         }
     }
 
@@ -296,7 +308,8 @@ impl Plan {
     }
 
     fn wish(&self, mode: Mode) -> Wish<'_> {
-        Wish { messages: &self.messages, tokens_max: self.tokens_max, temperature: self.temperature, mode }
+        let trace = self.trace.as_ref();
+        Wish { messages: &self.messages, tokens_max: self.tokens_max, temperature: self.temperature, mode, trace }
     }
 
     /// How it came about that this model answers.

@@ -41,7 +41,7 @@ fn queries_with(models: &[Model], change: impl FnOnce(&mut Settings<'_>)) -> Que
         sandbox: None,
     };
     change(&mut settings);
-    Queries::new(settings, Metrics::new().expect("the metrics register"), &clock).expect("the models are built")
+    Queries::new(settings, Metrics::new().expect("the metrics register"), &clock, None).expect("the models are built")
 }
 
 fn queries(models: &[Model]) -> Queries {
@@ -74,7 +74,7 @@ async fn the_second_time_the_answer_is_kept_and_only_for_the_one_who_asked() {
     assert_ne!(first.id, second.id);
     assert!(first.text.starts_with(EMBEDDED_MODEL_ID));
     assert_eq!(queries.models()[0].status, ModelStatus::Answering);
-    assert_eq!(queries.cache_stats().await, CacheStats { entries: 2, hits: 1, misses: 2 });
+    assert_eq!(queries.cache_stats().await, CacheStats { entries: 2, hits: 1, shared_hits: 0, misses: 2 });
     assert_eq!(queries.clear_cache().await, 2);
     assert!(!queries.ask("ann", &question).await.expect("answered").cached);
 }

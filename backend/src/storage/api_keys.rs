@@ -8,14 +8,16 @@ use common::access::{Permission, Role, scope_of};
 use common::api_key::SecretHash;
 use sqlx::Row as _;
 
-use super::engine::{on, rows};
-use super::{StorageError, Store};
+use super::engine::{Transaction, on, rows};
+use super::idempotency::note_in;
+use super::{NewRequest, StorageError, Store};
 
 /// Asked for every request that comes with a key, unless the gateway remembers the answer.
 pub(super) const BY_ID: &str = "\
     SELECT key.id, key.user_id, users.role, key.name, key.secret_hash, key.permissions, key.created_at, \
            key.expires_at, key.revoked_at, key.last_used_at \
-    FROM api_keys AS key JOIN users ON users.id = key.user_id WHERE key.id = $1";
+    FROM api_keys AS key JOIN users ON users.id = key.user_id AND users.disabled_at IS NULL \
+    WHERE key.id = $1";
 
 /// An API key, as kept, with its owner's present role.
 #[derive(Clone, Debug)]
@@ -111,32 +113,35 @@ impl Store {
     pub async fn api_key_create(&self, key: NewApiKey<'_>, live_max: u32) -> Result<bool, StorageError> {
         const WHAT: &str = "api_key_create";
         let mut transaction = self.begin(WHAT).await?;
-        transaction.lock_user(key.user_id).await.map_err(StorageError::during(WHAT))?;
-        let kept = on!(transaction.on(), |db| {
-            sqlx::query(
-                "INSERT INTO api_keys (id, user_id, name, secret_hash, permissions, created_at, expires_at) \
-                 SELECT $1, $2, $3, $4, $5, $6, $7 \
-                 WHERE (SELECT count(*) FROM api_keys WHERE user_id = $2 AND revoked_at IS NULL \
-                        AND (expires_at IS NULL OR expires_at > $6)) < $8",
-            )
-            .bind(key.id)
-            .bind(key.user_id)
-            .bind(key.name)
-            .bind(key.secret_hash.to_hex())
-            .bind(scope_of(key.permissions))
-            .bind(key.created_at)
-            .bind(key.expires_at)
-            .bind(i64::from(live_max))
-            .execute(db)
-            .await
-            .map(|done| done.rows_affected() == 1)
-        })
-        .map_err(StorageError::during(WHAT))?;
+        let kept = insert(&mut transaction, key, live_max, WHAT).await?;
         transaction.commit(WHAT).await?;
         Ok(kept)
     }
 
-    /// The key with this public id, revoked or not.
+    /// The same, noting the request that asked for it; `None` when there is a request under this key already.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was kept.
+    pub async fn api_key_create_once(
+        &self,
+        key: NewApiKey<'_>,
+        live_max: u32,
+        request: NewRequest<'_>,
+    ) -> Result<Option<bool>, StorageError> {
+        const WHAT: &str = "api_key_create_once";
+        let mut transaction = self.begin(WHAT).await?;
+        if !note_in(&mut transaction, request, WHAT).await? {
+            return Ok(None);
+        }
+        let kept = insert(&mut transaction, key, live_max, WHAT).await?;
+        // A request that was refused may be sent again.
+        if kept {
+            transaction.commit(WHAT).await?;
+        }
+        Ok(Some(kept))
+    }
+
+    /// The key with this public id, revoked or not; none of a disabled user.
     ///
     /// # Errors
     /// When the database fails.
@@ -215,4 +220,34 @@ impl Store {
         }
         transaction.commit(WHAT).await
     }
+}
+
+/// Keeps a key within a transaction, if there is room; says whether it did.
+async fn insert(
+    transaction: &mut Transaction,
+    key: NewApiKey<'_>,
+    live_max: u32,
+    what: &'static str,
+) -> Result<bool, StorageError> {
+    transaction.lock_user(key.user_id).await.map_err(StorageError::during(what))?;
+    on!(transaction.on(), |db| {
+        sqlx::query(
+            "INSERT INTO api_keys (id, user_id, name, secret_hash, permissions, created_at, expires_at) \
+             SELECT $1, $2, $3, $4, $5, $6, $7 \
+             WHERE (SELECT count(*) FROM api_keys WHERE user_id = $2 AND revoked_at IS NULL \
+                    AND (expires_at IS NULL OR expires_at > $6)) < $8",
+        )
+        .bind(key.id)
+        .bind(key.user_id)
+        .bind(key.name)
+        .bind(key.secret_hash.to_hex())
+        .bind(scope_of(key.permissions))
+        .bind(key.created_at)
+        .bind(key.expires_at)
+        .bind(i64::from(live_max))
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+    })
+    .map_err(StorageError::during(what))
 }

@@ -36,6 +36,10 @@ pub enum AuditKind {
     ApiKeyRevoked,
     /// A user was made.
     UserCreated,
+    /// A user's role or password was changed, or whether they may come in.
+    UserChanged,
+    /// A key that signs access tokens was made, or hurried.
+    SigningKeyRotated,
 }
 
 /// One event.
@@ -114,7 +118,7 @@ macro_rules! list {
 
 impl AuditKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::LoginOk,
         Self::LoginFailed,
         Self::LoginThrottled,
@@ -123,6 +127,8 @@ impl AuditKind {
         Self::ApiKeyCreated,
         Self::ApiKeyRevoked,
         Self::UserCreated,
+        Self::UserChanged,
+        Self::SigningKeyRotated,
     ];
 
     /// The word in the table.
@@ -137,6 +143,8 @@ impl AuditKind {
             Self::ApiKeyCreated => "api_key_created",
             Self::ApiKeyRevoked => "api_key_revoked",
             Self::UserCreated => "user_created",
+            Self::UserChanged => "user_changed",
+            Self::SigningKeyRotated => "signing_key_rotated",
         }
     }
 }

@@ -55,6 +55,10 @@ pub(super) enum Turn {
     FirstUser = 1,
     /// Deleting what has expired.
     Cleaning = 2,
+    /// Withdrawing something before its end.
+    Withdrawing = 3,
+    /// Making a key that signs.
+    RotatingKeys = 4,
 }
 
 /// Writes a statement out for both engines. `|name|` is what it is executed on: a pool, or a transaction's connection.

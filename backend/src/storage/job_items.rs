@@ -22,13 +22,14 @@ const READY: &str = "\
         OR EXISTS (SELECT 1 FROM job_items WHERE status = 'queued' AND priority = 1 AND run_after <= $1) \
         OR EXISTS (SELECT 1 FROM job_items WHERE status = 'queued' AND priority = 0 AND run_after <= $1)";
 
-/// Takes the next item. `$lock` is what Postgres needs so that takers do not wait for each other.
+/// Takes an item that waits: `$which` says which one. `$lock` is what Postgres needs so that takers do not wait for each
+/// other.
 macro_rules! take {
-    ($lock:literal) => {
+    ($which:literal, $lock:literal) => {
         concat!(
             "UPDATE job_items SET status = 'running', attempts = attempts + 1, worker = $1, lease_until = $2, \
-             started_at = $3 WHERE id = (SELECT id FROM job_items WHERE status = 'queued' AND run_after <= $3 \
-             ORDER BY priority DESC, run_after, id LIMIT 1",
+             started_at = $3 WHERE id = (SELECT id FROM job_items WHERE status = 'queued' AND run_after <= $3 ",
+            $which,
             $lock,
             ") RETURNING id, job_id, attempts, run_after, request"
         )
@@ -46,8 +47,10 @@ macro_rules! lost {
     };
 }
 
-const TAKE_SQLITE: &str = take!("");
-const TAKE_POSTGRES: &str = take!(" FOR UPDATE SKIP LOCKED");
+const TAKE_SQLITE: &str = take!("ORDER BY priority DESC, run_after, id LIMIT 1", "");
+const TAKE_POSTGRES: &str = take!("ORDER BY priority DESC, run_after, id LIMIT 1", " FOR UPDATE SKIP LOCKED");
+const TAKE_NAMED_SQLITE: &str = take!("AND id = $4", "");
+const TAKE_NAMED_POSTGRES: &str = take!("AND id = $4", " FOR UPDATE SKIP LOCKED");
 const LOST_SQLITE: &str = lost!("");
 const LOST_POSTGRES: &str = lost!(" FOR UPDATE SKIP LOCKED");
 
@@ -201,28 +204,47 @@ impl Store {
             sqlx::query_as(sql).bind(worker).bind(lease_until).bind(now).fetch_optional(db).await
         })
         .map_err(StorageError::during(WHAT))?;
-        let Some(found) = found else { return Ok(Take::Nothing) };
-        let (owner, cancelled_at): (String, Option<i64>) = on!(transaction.on(), |db| {
-            sqlx::query_as(
-                "UPDATE jobs SET started_at = coalesce(started_at, $2), attempts = attempts + 1 WHERE id = $1 \
-                 RETURNING owner, cancelled_at",
-            )
-            .bind(&found.job_id)
-            .bind(now)
-            .fetch_one(db)
-            .await
+        take_found(transaction, found, worker, now, WHAT).await
+    }
+
+    /// Takes this very item for a worker until `lease_until`, if it waits and may be taken now.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was taken.
+    pub async fn job_item_take_named(
+        &self,
+        item_id: &str,
+        worker: &str,
+        now: i64,
+        lease_until: i64,
+    ) -> Result<Take, StorageError> {
+        const WHAT: &str = "job_item_take_named";
+        let mut transaction = self.begin(WHAT).await?;
+        let sql = by_engine(&mut transaction, TAKE_NAMED_SQLITE, TAKE_NAMED_POSTGRES);
+        let found: Option<Found> = on!(transaction.on(), |db| {
+            sqlx::query_as(sql).bind(worker).bind(lease_until).bind(now).bind(item_id).fetch_optional(db).await
         })
         .map_err(StorageError::during(WHAT))?;
-        let holder = Holder { item_id: &found.id, job_id: &found.job_id, worker, attempt: found.attempts };
-        let taken = if cancelled_at.is_some() {
-            cancel(&mut transaction, holder, now).await.map_err(StorageError::during(WHAT))?;
-            Take::Cancelled
-        } else {
-            let Found { id, job_id, attempts, run_after, request } = found;
-            Take::Taken(TakenItem { id, job_id, owner, attempt: attempts, ready_at: run_after, request })
-        };
-        transaction.commit(WHAT).await?;
-        Ok(taken)
+        take_found(transaction, found, worker, now, WHAT).await
+    }
+
+    /// Up to `limit` items of a job that wait and may be taken now, in order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn job_item_list_ready(&self, job_id: &str, now: i64, limit: u32) -> Result<Vec<String>, StorageError> {
+        on!(self.read(), |db| {
+            sqlx::query_scalar(
+                "SELECT id FROM job_items WHERE job_id = $1 AND status = 'queued' AND run_after <= $2 \
+                 ORDER BY position LIMIT $3",
+            )
+            .bind(job_id)
+            .bind(now)
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await
+        })
+        .map_err(StorageError::during("job_item_list_ready"))
     }
 
     /// Holds an item for longer; says whether it is still the worker's.
@@ -282,6 +304,38 @@ impl Store {
         transaction.commit(WHAT).await?;
         Ok(ended)
     }
+}
+
+/// Ends the taking of an item that was found: its job is told, and an item of a cancelled job ends.
+async fn take_found(
+    mut transaction: Transaction,
+    found: Option<Found>,
+    worker: &str,
+    now: i64,
+    what: &'static str,
+) -> Result<Take, StorageError> {
+    let Some(found) = found else { return Ok(Take::Nothing) };
+    let (owner, cancelled_at): (String, Option<i64>) = on!(transaction.on(), |db| {
+        sqlx::query_as(
+            "UPDATE jobs SET started_at = coalesce(started_at, $2), attempts = attempts + 1 WHERE id = $1 \
+             RETURNING owner, cancelled_at",
+        )
+        .bind(&found.job_id)
+        .bind(now)
+        .fetch_one(db)
+        .await
+    })
+    .map_err(StorageError::during(what))?;
+    let holder = Holder { item_id: &found.id, job_id: &found.job_id, worker, attempt: found.attempts };
+    let taken = if cancelled_at.is_some() {
+        cancel(&mut transaction, holder, now).await.map_err(StorageError::during(what))?;
+        Take::Cancelled
+    } else {
+        let Found { id, job_id, attempts, run_after, request } = found;
+        Take::Taken(TakenItem { id, job_id, owner, attempt: attempts, ready_at: run_after, request })
+    };
+    transaction.commit(what).await?;
+    Ok(taken)
 }
 
 /// The statement that this engine understands.

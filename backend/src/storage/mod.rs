@@ -13,12 +13,16 @@ mod api_keys;
 mod audit;
 mod engine;
 mod error;
+mod idempotency;
 mod job_items;
 mod jobs;
+mod metric_points;
 mod postgres;
 mod refresh_tokens;
+mod signing_keys;
 mod sqlite;
 mod users;
+mod withdrawals;
 
 use futures::future::BoxFuture;
 use sqlx::{PgPool, SqlitePool};
@@ -30,10 +34,14 @@ use engine::{Engine, Timed, Transaction, on};
 pub use api_keys::{ApiKeyPage, ApiKeyRow, NewApiKey};
 pub use audit::{AuditEvent, AuditKind, AuditPage, AuditRow};
 pub use error::StorageError;
+pub use idempotency::{NewRequest, RequestKey, RequestRow};
 pub use job_items::{Holder, ItemEnd, ItemFate, Take, TakenItem};
 pub use jobs::{JobItemRow, JobMade, JobRow, NewJob};
+pub use metric_points::{MetricStepRow, MetricSteps, NewMetricPoint};
 pub use refresh_tokens::{NewRefreshToken, Rotation};
-pub use users::{NewUser, UserRow};
+pub use signing_keys::{NewSigningKey, SigningKeyRow};
+pub use users::{NewUser, UserChange, UserRow};
+pub use withdrawals::{Withdrawal, WithdrawalRow, WithdrawnKind};
 
 /// Everything that is kept. Cheap to clone: the connections are shared.
 #[derive(Clone, Debug)]

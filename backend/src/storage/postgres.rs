@@ -8,9 +8,10 @@
 
 use std::time::Duration;
 
+use common::telemetry::with_causes;
 use sqlx::Connection as _;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 
 use super::StorageError;
 use super::engine::{Timed, within};
@@ -106,8 +107,42 @@ async fn migrate(settings: &PostgresDatabase, options: PgConnectOptions) -> Resu
         Ok(outcome) => outcome,
         Err(_) => Err(MigrateError::Execute(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))),
     };
+    if outcome.is_ok() {
+        make_hypertable(&mut connection).await;
+    }
     // The lock of a migration that failed lasts as long as its connection.
     let closed = connection.close().await;
     outcome.map_err(StorageError::Migrate)?;
     closed.map_err(StorageError::Open)
+}
+
+/// Makes the table of metric points a hypertable where `TimescaleDB` is there, in chunks of a week. Without it, or when it
+/// cannot be done, the table does the same work as it is.
+async fn make_hypertable(connection: &mut PgConnection) {
+    let ask = "SELECT EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'timescaledb')";
+    let there = sqlx::query_scalar::<_, bool>(ask).fetch_one(&mut *connection);
+    let made = match tokio::time::timeout(MIGRATION_DEADLINE, there).await {
+        Ok(Ok(false)) => return,
+        Ok(Ok(true)) => {
+            // Rows that are there are moved, which takes as long as there are many.
+            let make = sqlx::query(
+                "SELECT create_hypertable('metric_points', 'at', chunk_time_interval => 604800, \
+                 if_not_exists => true, migrate_data => true)",
+            )
+            .execute(&mut *connection);
+            tokio::time::timeout(MIGRATION_DEADLINE, make).await.map(|made| made.map(|_| ()))
+        }
+        Ok(Err(error)) => Ok(Err(error)),
+        Err(late) => Err(late),
+    };
+    match made {
+        Ok(Ok(())) => tracing::info!("metric points lie in a hypertable"),
+        Ok(Err(error)) => {
+            tracing::warn!(
+                error = with_causes(&error),
+                "TimescaleDB does not take the metric points; the table stays"
+            );
+        }
+        Err(_) => tracing::warn!("TimescaleDB did not answer in time; the table of metric points stays as it is"),
+    }
 }

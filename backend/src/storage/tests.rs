@@ -12,6 +12,16 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::config::{PostgresDatabase, SqliteDatabase};
 
+mod withdrawn;
+
+use withdrawn::{
+    a_disabled_user_has_no_keys_and_no_sessions, a_request_is_done_once_under_its_key,
+    finished_jobs_are_forgotten_after_their_time, of_keys_that_sign_one_waits_at_a_time,
+    of_many_who_withdraw_at_once_none_is_missed, old_events_go_and_new_ones_stay,
+    points_of_several_processes_add_up_and_old_ones_go,
+    what_is_withdrawn_is_read_in_its_order_and_forgotten_after_its_end,
+};
+
 const NOW: i64 = 1_800_000_000;
 
 /// Who does the same thing at the same time.
@@ -116,6 +126,12 @@ on_both! {
     an_item_ends_once_whoever_else_was_at_it,
     of_many_takers_each_gets_an_item_of_its_own,
     finished_jobs_are_forgotten_after_their_time,
+    what_is_withdrawn_is_read_in_its_order_and_forgotten_after_its_end,
+    of_many_who_withdraw_at_once_none_is_missed,
+    a_disabled_user_has_no_keys_and_no_sessions,
+    points_of_several_processes_add_up_and_old_ones_go,
+    of_keys_that_sign_one_waits_at_a_time,
+    a_request_is_done_once_under_its_key,
 }
 
 async fn names_are_unique_and_lists_are_in_order(place: &Place) {
@@ -265,16 +281,6 @@ async fn event_at(store: &Store, at: i64) {
     store.audit_event_create(event).await.expect("kept");
 }
 
-async fn old_events_go_and_new_ones_stay(place: &Place) {
-    let store = place.with_ann().await;
-    for at in [NOW, NOW - 91 * crate::base::time::DAY_SECONDS] {
-        event_at(&store, at).await;
-    }
-    assert!(!store.audit_events_clean(NOW).await.expect("cleaned"));
-    assert_eq!(store.audit_event_count(AuditKind::LoginOk).await.expect("counted"), 1);
-    assert_eq!(store.audit_event_count(AuditKind::Logout).await.expect("counted"), 0);
-}
-
 async fn many_clean_at_once(place: &Place) {
     let stores = [place.with_ann().await, place.open().await];
     for number in 0..RACERS {
@@ -341,11 +347,19 @@ async fn an_item_ends_once_whoever_else_was_at_it(place: &Place) {
     job_of(&store, "j-1", 1).await;
     let first = take(&store, "one", NOW).await;
     assert_eq!(store.job_item_take("two", NOW, NOW + 10).await.expect("asked"), Take::Nothing);
+    // Neither by its name.
+    let named = store.job_item_take_named(&first.id, "two", NOW, NOW + 10).await.expect("asked");
+    assert_eq!(named, Take::Nothing);
     assert_eq!(store.job_item_reclaim(2, NOW + 9).await.expect("asked"), None, "the lease holds");
     assert!(store.job_item_renew(held_by("one", &first), NOW + 20).await.expect("asked"));
     assert_eq!(store.job_item_reclaim(2, NOW + 19).await.expect("asked"), None, "it was renewed");
     assert_eq!(store.job_item_reclaim(2, NOW + 20).await.expect("asked"), Some(ItemFate::Queued));
-    let second = take(&store, "two", NOW + 20).await;
+    assert_eq!(store.job_item_list_ready("j-1", NOW + 19, 10).await.expect("asked"), [""; 0]);
+    assert_eq!(store.job_item_list_ready("j-1", NOW + 20, 10).await.expect("asked"), [first.id.as_str()]);
+    let early = store.job_item_take_named(&first.id, "two", NOW + 19, NOW + 30).await.expect("asked");
+    assert_eq!(early, Take::Nothing, "it waits for its time");
+    let named = store.job_item_take_named(&first.id, "two", NOW + 20, NOW + 30).await.expect("asked");
+    let Take::Taken(second) = named else { panic!("it waits: {named:?}") };
     assert_eq!((second.attempt, second.owner.as_str()), (2, "u-1"));
     // The first one comes too late, whatever it wants.
     assert!(!store.job_item_renew(held_by("one", &first), NOW + 90).await.expect("asked"));
@@ -395,20 +409,6 @@ async fn of_many_takers_each_gets_an_item_of_its_own(place: &Place) {
     assert_eq!(taken.len(), usize::from(RACERS));
     let job = stores[1].job_by_id("j-1", None).await.expect("asked").expect("it is there");
     assert_eq!((job.done, job.total, job.finished_at), (i64::from(RACERS), i64::from(RACERS), Some(NOW + 1)));
-}
-
-async fn finished_jobs_are_forgotten_after_their_time(place: &Place) {
-    let store = place.open().await;
-    job_of(&store, "j-1", 1).await;
-    job_of(&store, "j-2", 1).await;
-    let item = take(&store, "one", NOW).await;
-    store.job_item_end(held_by("one", &item), ItemEnd::Done("{}"), NOW + 5).await.expect("asked");
-    assert!(!store.jobs_clean(NOW + 5).await.expect("cleaned"));
-    assert_eq!(store.job_list(None, None, 10).await.expect("listed").len(), 2, "not yet");
-    assert!(!store.jobs_clean(NOW + 6).await.expect("cleaned"));
-    let left = store.job_list(None, None, 10).await.expect("listed");
-    assert_eq!(left.iter().map(|job| job.id.as_str()).collect::<Vec<_>>(), ["j-2"], "what waits stays");
-    assert!(store.job_item_list("j-1", 0, 10).await.expect("listed").is_empty(), "its items are gone with it");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Users: who may log in.
 //!
-//! For: accounts by id and by name. May touch: the table `users`.
+//! For: accounts by id and by name. May touch: the table `users`; what a change ends besides, in `refresh_families` and
+//! `withdrawals`.
 //! Promises: names are kept in lower case and are unique; a password is kept only as its hash.
 //! Read next: `auth/users.rs`.
 
@@ -10,10 +11,19 @@ use common::access::Role;
 use sqlx::Row as _;
 
 use super::engine::{Turn, on, rows};
-use super::{StorageError, Store};
+use super::idempotency::note_in;
+use super::withdrawals::withdraw_in;
+use super::{NewRequest, StorageError, Store, Withdrawal};
 
 /// Asked at every login.
-pub(super) const BY_NAME: &str = "SELECT id, name, password_hash, role, created_at FROM users WHERE name = $1";
+pub(super) const BY_NAME: &str =
+    "SELECT id, name, password_hash, role, created_at, disabled_at FROM users WHERE name = $1";
+
+/// Changes what is not null; who is disabled already keeps the time.
+const CHANGE: &str = "\
+    UPDATE users SET role = coalesce($2, role), password_hash = coalesce($3, password_hash), \
+      disabled_at = CASE $4 WHEN 1 THEN coalesce(disabled_at, $5) WHEN 0 THEN NULL ELSE disabled_at END \
+    WHERE id = $1 RETURNING id, name, password_hash, role, created_at, disabled_at";
 
 /// A user, as kept.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,6 +38,19 @@ pub struct UserRow {
     pub role: Role,
     /// In seconds.
     pub created_at: i64,
+    /// In seconds; not disabled, if `None`.
+    pub disabled_at: Option<i64>,
+}
+
+/// What changes of a user. What is `None` stays.
+#[derive(Clone, Copy, Default)]
+pub struct UserChange<'a> {
+    /// What the user is.
+    pub role: Option<Role>,
+    /// In PHC form.
+    pub password_hash: Option<&'a str>,
+    /// Whether the user is kept out.
+    pub disabled: Option<bool>,
 }
 
 /// A user to be kept.
@@ -66,6 +89,7 @@ rows!(UserRow, |row| {
             .parse()
             .map_err(|error| sqlx::Error::ColumnDecode { index: "role".into(), source: Box::new(error) })?,
         created_at: row.try_get("created_at")?,
+        disabled_at: row.try_get("disabled_at")?,
     })
 });
 
@@ -87,6 +111,33 @@ impl Store {
                 .map(|_| ())
         })
         .map_err(StorageError::during("user_create"))
+    }
+
+    /// Keeps a new user, and notes the request that asked for it; says whether it did, or there is a request under this
+    /// key already.
+    ///
+    /// # Errors
+    /// `StorageError::Taken` when the name is; else when the database fails. Then nothing was kept.
+    pub async fn user_create_once(&self, user: NewUser<'_>, request: NewRequest<'_>) -> Result<bool, StorageError> {
+        const WHAT: &str = "user_create_once";
+        let mut transaction = self.begin(WHAT).await?;
+        if !note_in(&mut transaction, request, WHAT).await? {
+            return Ok(false);
+        }
+        on!(transaction.on(), |db| {
+            sqlx::query("INSERT INTO users (id, name, password_hash, role, created_at) VALUES ($1, $2, $3, $4, $5)")
+                .bind(user.id)
+                .bind(user.name)
+                .bind(user.password_hash)
+                .bind(user.role.as_str())
+                .bind(user.created_at)
+                .execute(db)
+                .await
+                .map(|_| ())
+        })
+        .map_err(StorageError::during(WHAT))?;
+        transaction.commit(WHAT).await?;
+        Ok(true)
     }
 
     /// Keeps a new user if there is none at all; says whether it did. Of processes that start at once only one does:
@@ -145,7 +196,7 @@ impl Store {
     /// When the database fails.
     pub async fn user_by_id(&self, id: &str) -> Result<Option<UserRow>, StorageError> {
         on!(self.read(), |db| {
-            sqlx::query_as("SELECT id, name, password_hash, role, created_at FROM users WHERE id = $1")
+            sqlx::query_as("SELECT id, name, password_hash, role, created_at, disabled_at FROM users WHERE id = $1")
                 .bind(id)
                 .fetch_optional(db)
                 .await
@@ -160,7 +211,8 @@ impl Store {
     pub async fn user_list(&self, after: Option<&str>, limit: u32) -> Result<Vec<UserRow>, StorageError> {
         on!(self.read(), |db| {
             sqlx::query_as(
-                "SELECT id, name, password_hash, role, created_at FROM users WHERE id > $1 ORDER BY id LIMIT $2",
+                "SELECT id, name, password_hash, role, created_at, disabled_at FROM users \
+                 WHERE id > $1 ORDER BY id LIMIT $2",
             )
             .bind(after.unwrap_or(""))
             .bind(i64::from(limit))
@@ -168,5 +220,49 @@ impl Store {
             .await
         })
         .map_err(StorageError::during("user_list"))
+    }
+
+    /// Changes a user, and withdraws in the same step `ended`, the tokens issued until now. Who is disabled or gets
+    /// another password loses every session as well. Gives the user as changed, or `None` when there is none.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was changed.
+    pub async fn user_change(
+        &self,
+        id: &str,
+        change: UserChange<'_>,
+        ended: Withdrawal<'_>,
+        now: i64,
+    ) -> Result<Option<UserRow>, StorageError> {
+        const WHAT: &str = "user_change";
+        let mut transaction = self.begin(WHAT).await?;
+        let changed: Option<UserRow> = on!(transaction.on(), |db| {
+            sqlx::query_as(CHANGE)
+                .bind(id)
+                .bind(change.role.map(Role::as_str))
+                .bind(change.password_hash)
+                .bind(change.disabled.map(i64::from))
+                .bind(now)
+                .fetch_optional(db)
+                .await
+        })
+        .map_err(StorageError::during(WHAT))?;
+        if changed.is_none() {
+            return Ok(None);
+        }
+        if change.password_hash.is_some() || change.disabled == Some(true) {
+            on!(transaction.on(), |db| {
+                sqlx::query("UPDATE refresh_families SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL")
+                    .bind(id)
+                    .bind(now)
+                    .execute(db)
+                    .await
+                    .map(|_| ())
+            })
+            .map_err(StorageError::during(WHAT))?;
+        }
+        withdraw_in(&mut transaction, ended, WHAT).await?;
+        transaction.commit(WHAT).await?;
+        Ok(changed)
     }
 }

@@ -1,10 +1,10 @@
 //! Runner: takes items of jobs, has them answered, and writes down how that ended.
 //!
-//! For: one worker a process. May touch: `storage`, `query`.
+//! For: one worker a process. May touch: `storage`, `query`, the streams of `shared`.
 //! Promises: at most `jobs.concurrency` items at a time; an attempt that panics or takes too long has failed, and no other
 //! with it; what fails for a passing reason waits longer each time, what cannot succeed is given up at once; told to end,
 //! it takes nothing new, finishes what it can within `server.drain`, and gives the rest back uncounted.
-//! Read next: `storage/job_items.rs` for why two workers never end the same item.
+//! Read next: `feed.rs` for where it looks, `storage/job_items.rs` for why two workers never end the same item.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,16 +17,19 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::JobError;
+use super::feed::{self, Feed, Lead};
 use super::item::{ItemAnswer, ItemRequest};
 use crate::base::ids;
 use crate::base::job_metrics::{AttemptOutcome, JobMetrics};
 use crate::base::time::{now_seconds, to_signed, to_unsigned};
 use crate::config;
 use crate::query::{Queries, QueryError};
+use crate::shared::{Delivery, Streams};
 use crate::storage::{Holder, ItemEnd, ItemFate, StorageError, Store, Take, TakenItem};
 
-/// Items of cancelled jobs that are ended in a row before the worker looks around.
-const CANCELLED_MAX: usize = 100;
+/// Leads to items that cannot be taken, or have just ended as cancelled, that are followed in a row before the worker looks
+/// around.
+const LEADS_MAX: usize = 100;
 
 /// Items left by other workers that are looked after in a row.
 const RECLAIMED_MAX: usize = 1_000;
@@ -55,6 +58,7 @@ pub struct Worker {
     id: String,
     store: Store,
     queries: Queries,
+    streams: Option<Streams>,
     wake: Arc<Notify>,
     metrics: JobMetrics,
     clock: Arc<dyn Clock>,
@@ -76,17 +80,18 @@ enum Outcome {
 }
 
 impl Worker {
-    /// A worker that is woken by `wake`, and looks by itself every `jobs.poll`.
+    /// A worker that hears of items by `streams`, is woken by `wake`, and looks by itself every `jobs.poll`.
     #[must_use]
     pub fn new(
         store: Store,
         queries: Queries,
+        streams: Option<Streams>,
         wake: Arc<Notify>,
         metrics: JobMetrics,
         clock: Arc<dyn Clock>,
         settings: config::Jobs,
     ) -> Self {
-        Self { id: ids::new_id(), store, queries, wake, metrics, clock, settings }
+        Self { id: ids::new_id(), store, queries, streams, wake, metrics, clock, settings }
     }
 
     /// Works until `stopped` becomes true, and for `drain` at most after that.
@@ -117,26 +122,33 @@ impl Worker {
         mut stopped: watch::Receiver<bool>,
     ) {
         let slots = Arc::new(Semaphore::new(self.settings.concurrency));
+        let mut feed = Feed::new(self.streams.clone(), &self.id, self.settings.poll, self.settings.lease);
         loop {
             let slot = tokio::select! {
                 biased;
-                () = told(&mut stopped) => return,
+                () = told(&mut stopped) => break,
                 slot = Arc::clone(&slots).acquire_owned() => slot,
             };
             // The semaphore is never closed.
-            let Ok(slot) = slot else { return };
+            let Ok(slot) = slot else { break };
             while under_way.try_join_next().is_some() {}
-            match self.take().await {
-                Ok(Some(item)) => {
-                    under_way.spawn(Arc::clone(self).work(item, slot, called_back.clone()));
+            match self.take(&mut feed).await {
+                Ok(Some((item, delivery))) => {
+                    under_way.spawn(Arc::clone(self).work(item, delivery, slot, called_back.clone()));
                 }
-                Ok(None) => self.rest(&mut stopped).await,
+                Ok(None) => {
+                    tokio::select! {
+                        () = self.rest(&mut stopped) => {}
+                        () = feed.arrival() => {}
+                    }
+                }
                 Err(error) => {
                     tracing::error!(error = with_causes(&error), "no job can be taken");
                     self.rest(&mut stopped).await;
                 }
             }
         }
+        feed.end().await;
     }
 
     /// Waits until there may be something to do.
@@ -148,19 +160,51 @@ impl Worker {
         }
     }
 
-    async fn take(&self) -> Result<Option<TakenItem>, StorageError> {
-        for _ in 0..CANCELLED_MAX {
-            let now = self.now();
-            if !self.store.job_item_is_ready(now).await? {
-                return Ok(None);
-            }
-            match self.store.job_item_take(&self.id, now, self.lease_from(now)).await? {
-                Take::Taken(item) => return Ok(Some(item)),
+    /// Takes the next item, with the entry that told of it.
+    async fn take(&self, feed: &mut Feed) -> Result<Option<(TakenItem, Option<Delivery>)>, StorageError> {
+        for _ in 0..LEADS_MAX {
+            let (take, delivery) = match feed.lead().await {
+                Lead::Nothing => return Ok(None),
+                Lead::Database => {
+                    let take = self.take_next().await?;
+                    if !feed.looked(take != Take::Nothing) {
+                        return Ok(None);
+                    }
+                    (take, None)
+                }
+                Lead::Stream(delivery) => {
+                    let now = self.now();
+                    let named = self.store.job_item_take_named(&delivery.item, &self.id, now, self.lease_from(now));
+                    match named.await {
+                        Ok(take) => (take, Some(delivery)),
+                        Err(error) => {
+                            feed.put_back(delivery);
+                            return Err(error);
+                        }
+                    }
+                }
+            };
+            match take {
+                Take::Taken(item) => return Ok(Some((item, delivery))),
                 Take::Cancelled => self.metrics.ended(AttemptOutcome::Cancelled),
-                Take::Nothing => return Ok(None),
+                // Another worker has it or had it, or it waits for its next attempt.
+                Take::Nothing => {}
+            }
+            if let Some((streams, delivery)) = self.streams.as_ref().zip(delivery.as_ref()) {
+                feed::settle(streams, delivery).await;
             }
         }
         Ok(None)
+    }
+
+    /// Takes what the database has next.
+    async fn take_next(&self) -> Result<Take, StorageError> {
+        let now = self.now();
+        if self.store.job_item_is_ready(now).await? {
+            self.store.job_item_take(&self.id, now, self.lease_from(now)).await
+        } else {
+            Ok(Take::Nothing)
+        }
     }
 
     /// Looks, every `jobs.poll`, for items whose workers have gone, and counts what waits.
@@ -208,6 +252,7 @@ impl Worker {
     async fn work(
         self: Arc<Self>,
         item: TakenItem,
+        delivery: Option<Delivery>,
         slot: OwnedSemaphorePermit,
         mut called_back: watch::Receiver<bool>,
     ) {
@@ -220,9 +265,15 @@ impl Worker {
             () = told(&mut called_back) => Some(Outcome::GivenBack),
         };
         self.metrics.took(started.elapsed());
-        match outcome {
-            Some(outcome) => self.finish(&item, &outcome).await,
+        match &outcome {
+            Some(outcome) => self.finish(&item, outcome).await,
             None => self.lost(&item),
+        }
+        if let Some((streams, delivery)) = self.streams.as_ref().zip(delivery.as_ref()) {
+            match outcome {
+                Some(Outcome::GivenBack) => feed::give_on(streams, delivery).await,
+                _ => feed::settle(streams, delivery).await,
+            }
         }
         drop((running, slot));
     }

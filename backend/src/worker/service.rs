@@ -1,6 +1,7 @@
 //! Service: jobs made, shown, cancelled and requeued on behalf of callers.
 //!
-//! For: the handlers of REST and GraphQL. May touch: `storage`, `query` to refuse what cannot be asked, `auth::Caller`.
+//! For: the handlers of REST and GraphQL. May touch: `storage`, `query` to refuse what cannot be asked,
+//! `auth::Caller`, the streams of `shared`.
 //! Promises: a caller sees and changes their own jobs, who administers everybody's; what is somebody else's looks like
 //! what is not there; the same idempotency key with the same request makes one job, with another it is refused.
 //! Read next: `runner.rs`.
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use common::access::Permission;
 use common::clock::Clock;
+use common::telemetry::with_causes;
 use tokio::sync::Notify;
 
 use super::item::ItemRequest;
@@ -19,6 +21,7 @@ use crate::base::ids;
 use crate::base::time::now_seconds;
 use crate::config;
 use crate::query::{Queries, QueryError};
+use crate::shared::Streams;
 use crate::storage::{JobMade, JobRow, NewJob, Store};
 
 /// The longest idempotency key, in characters.
@@ -30,6 +33,8 @@ pub struct Jobs {
     pub store: Store,
     /// Knows what can be asked.
     pub queries: Queries,
+    /// Tells the workers of all processes what there is to do, while Redis is up.
+    pub streams: Option<Streams>,
     /// Tells the worker of this process that there is something to do.
     pub wake: Arc<Notify>,
     /// Tells the time.
@@ -63,7 +68,7 @@ impl Jobs {
         };
         match self.store.job_create(new, self.settings.queued_max).await? {
             JobMade::Made(row) => {
-                self.wake.notify_one();
+                self.tell(&row).await;
                 Ok((row.into(), true))
             }
             JobMade::Known(row) if row.body_hash == body_hash => Ok((row.into(), false)),
@@ -117,8 +122,27 @@ impl Jobs {
         if !self.store.job_requeue(&row.id, now_seconds(&*self.clock)).await? {
             return Err(JobError::NothingDead);
         }
-        self.wake.notify_one();
+        self.tell(&row).await;
         self.get(caller, id).await
+    }
+
+    /// Tells workers of what waits in a job. Whom this does not reach, because Redis is away or the database has just
+    /// gone, looks by itself every `jobs.poll`.
+    async fn tell(&self, job: &JobRow) {
+        if let Some(streams) = self.streams.as_ref().filter(|streams| streams.is_up()) {
+            let limit = u32::try_from(self.settings.batch_max).unwrap_or(u32::MAX);
+            match self.store.job_item_list_ready(&job.id, now_seconds(&*self.clock), limit).await {
+                Ok(items) => {
+                    if streams.add(job.priority, &items).await.is_err() {
+                        tracing::debug!(job = job.id, "workers could not be told; they look by themselves");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(job = job.id, error = with_causes(&error), "workers could not be told of a job");
+                }
+            }
+        }
+        self.wake.notify_one();
     }
 
     async fn row(&self, caller: &Caller, id: &str) -> Result<JobRow, JobError> {

@@ -4,6 +4,7 @@
 
 use serde_json::json;
 
+use crate::graphql::ask;
 use crate::harness::backend::{ADMIN, Backend};
 use crate::harness::client::{Answer, send};
 
@@ -79,4 +80,40 @@ async fn the_list_comes_in_pages_and_takes_what_it_knows() {
         println!("{query}");
         list(query).await.expect_input_invalid(word);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graphql_tells_the_same_events_in_the_same_order() {
+    let backend = Backend::development().await;
+    let admin = backend.login(ADMIN).await;
+    for number in 0..3 {
+        let name = format!("nobody-{number}");
+        send(backend.try_login(&name, "not-a-password")).await.expect_problem(401, "login_failed");
+    }
+    let rest = send(backend.get(PATH).bearer_auth(&admin.access)).await;
+    let expected: Vec<String> = rest.items().iter().map(|event| event["id"].to_string()).collect();
+    assert_eq!(expected.len(), 4, "{rest:?}");
+
+    let page = async |arguments: &str| {
+        let fields = "pageInfo { hasNextPage endCursor } nodes { id at kind subject client requestId detail }";
+        let answer = ask(&backend, &admin.access, &format!("{{ auditEvents({arguments}) {{ {fields} }} }}")).await;
+        answer.expect_status(200).json()
+    };
+    let (mut told, mut after) = (Vec::new(), String::new());
+    for _ in 0..expected.len() {
+        let answer = page(&format!("first: 1{after}")).await;
+        let events = &answer["data"]["auditEvents"];
+        told.extend(events["nodes"].as_array().expect("a page").iter().map(|event| event["id"].to_string()));
+        after = format!(", after: {}", events["pageInfo"]["endCursor"]);
+        assert_eq!(events["pageInfo"]["hasNextPage"], told.len() < expected.len(), "{answer}");
+    }
+    assert_eq!(told, expected);
+
+    let failed = page("kind: \"login_failed\", subject: \"nobody-1\"").await;
+    let node = &failed["data"]["auditEvents"]["nodes"][0];
+    assert_eq!((&node["kind"], &node["subject"]), (&json!("login_failed"), &json!("nobody-1")), "{failed}");
+    assert_eq!(node["client"], "127.0.0.1", "{failed}");
+    assert!(node["at"].is_i64() && node["requestId"].is_string(), "{failed}");
+    let wrong = page("kind: \"coffee\"").await;
+    assert_eq!(wrong["errors"][0]["extensions"]["code"], "input_invalid", "{wrong}");
 }

@@ -4,6 +4,7 @@
 
 use serde_json::json;
 use testkit::postgres::Postgres;
+use testkit::redis::Redis;
 use testkit::wait::{PATIENCE, until};
 
 use crate::harness::backend::{ADMIN, Backend, Session, folder, run};
@@ -33,6 +34,17 @@ async fn the_heart_of_the_api_works_on_postgres() {
     heart(&on(&server, "heart")).await;
     two_processes_share(&on(&server, "shared")).await;
     commands_work(&on(&server, "commands")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_heart_of_the_api_works_on_postgres_and_redis() {
+    let (server, redis) = (Postgres::start().await, Redis::start().await);
+    let both = |name: &str| match on(&server, name) {
+        Engine::Postgres(url) => Engine::PostgresAndRedis { url, redis: redis.url() },
+        other => other,
+    };
+    heart(&both("heart")).await;
+    two_processes_share(&both("shared")).await;
 }
 
 async fn heart(engine: &Engine) {

@@ -26,13 +26,15 @@ const PERMISSIONS: [&str; 6] = ["read", "write", "execute", "admin", "api_access
 pub type RootField = (&'static str, &'static str, &'static str, &'static [&'static str]);
 
 /// Every field of `Query` and `Mutation`.
-const FIELDS: [RootField; 14] = [
+const FIELDS: [RootField; 16] = [
     ("Query", "me", "{ me { username } }", &[]),
     ("Query", "models", "{ models { id } }", &["read"]),
     ("Query", "model", "{ model(id: \"x\") { id } }", &["read"]),
     ("Query", "systemMetrics", "{ systemMetrics { version } }", &["admin"]),
+    ("Query", "metricsHistory", "{ metricsHistory(metric: \"requests\") { step } }", &["admin"]),
     ("Query", "cacheStats", "{ cacheStats { entries } }", &["read"]),
     ("Query", "users", "{ users { nodes { id } } }", &["admin"]),
+    ("Query", "auditEvents", "{ auditEvents { nodes { id } } }", &["admin"]),
     ("Query", "apiKeys", "{ apiKeys { nodes { id } } }", &["read"]),
     ("Mutation", "processQuery", "mutation { processQuery(input: { query: \"May I?\" }) { id } }", &["execute"]),
     ("Query", "jobs", "{ jobs { nodes { id } } }", &["read"]),

@@ -4,6 +4,7 @@
 
 use http::{StatusCode, Version};
 use serde_json::{Value, json};
+use testkit::redis::Redis;
 use testkit::wait::{PATIENCE, until};
 
 use crate::harness::backend::{ADMIN, Backend};
@@ -99,6 +100,60 @@ async fn a_model_that_fails_is_told() {
     model.now(Script::Answer("Yes."));
     send(ask("Is it still there?")).await.expect_status(200);
     assert_eq!(state().await, json!(["ok", "m-small", "answering"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_internal_listener_tells_how_each_part_is() {
+    let model = FakeModel::start(Script::Answer("Yes.")).await;
+    // Nobody listens there: the system gives this port to no socket of its own choice.
+    let nobody = "id: gone, size: large, url: \"http://127.0.0.1:1/v1\"";
+    let sandbox = "sandbox: { url: \"http://127.0.0.1:1\" }";
+    let settings = Settings::development().model(model.setting("m-small", "small")).model(nobody).section(sandbox);
+    let backend = Backend::start(&settings).await;
+    let inside = send(backend.internal_get("/health/detailed")).await;
+    let body = inside.expect_status(200).json();
+    assert_eq!(body["status"], "ok", "what is not needed may be away: {body}");
+    let parts = body["parts"].as_array().expect("a list of parts");
+    let part =
+        |name: &str| parts.iter().find(|part| part["name"] == name).unwrap_or_else(|| panic!("{name}: {body}"));
+    for (name, status, needed, error) in [
+        ("database", "ok", true, Value::Null),
+        ("model:m-small", "ok", false, Value::Null),
+        ("model:gone", "unavailable", false, json!("unreachable")),
+        ("sandbox", "unavailable", false, json!("unreachable")),
+    ] {
+        let part = part(name);
+        assert_eq!((&part["status"], &part["needed"]), (&json!(status), &json!(needed)), "{name}: {body}");
+        assert_eq!(part["error"], error, "{name}: {body}");
+        assert!(part["latency_ms"].as_f64().is_some_and(|took| (0.0..2_500.0).contains(&took)), "{name}: {body}");
+    }
+    assert!(!inside.body.contains(&model.url()) && !inside.body.contains("127.0.0.1"), "{inside:?}");
+    // Outside, other servers are neither asked nor named.
+    let outside = send(backend.get("/health/detailed")).await.expect_status(200).json();
+    assert_eq!(outside["parts"], json!({ "database": "ok" }), "{outside}");
+
+    let mut database = database::open(backend.folder().path()).await;
+    sqlx::query("ALTER TABLE users RENAME TO lost").execute(&mut database).await.expect("the table is there");
+    let inside = send(backend.internal_get("/health/detailed")).await;
+    inside.expect_status(503);
+    assert!(inside.body.contains("\"failed\"") && !inside.body.contains("no such table"), "{inside:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_a_part_that_may_be_away() {
+    let mut redis = Redis::start().await;
+    let settings = Settings::development().section(&format!("redis: {{ url: \"{}\" }}", redis.url()));
+    let backend = Backend::start(&settings).await;
+    let state = async || {
+        let body = send(backend.internal_get("/health/detailed")).await.expect_status(200).json();
+        let parts = body["parts"].as_array().expect("a list of parts");
+        let part = parts.iter().find(|part| part["name"] == "redis").expect("it is configured");
+        assert_eq!(part["needed"], false, "{body}");
+        part["status"].clone()
+    };
+    until("it is reached", PATIENCE, async || (state().await == "ok").then_some(())).await;
+    redis.kill();
+    until("it is missed", PATIENCE, async || (state().await == "unavailable").then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

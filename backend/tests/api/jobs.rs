@@ -8,6 +8,7 @@ use http::StatusCode;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use testkit::postgres::Postgres;
+use testkit::redis::Redis;
 use testkit::wait::{PATIENCE, until};
 
 use crate::graphql::ask;
@@ -74,6 +75,12 @@ async fn a_batch_is_answered_on_sqlite() {
 async fn a_batch_is_answered_on_postgres() {
     let server = Postgres::start().await;
     a_batch_is_answered(&Engine::Postgres(server.database("jobs"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_is_answered_on_postgres_and_redis() {
+    let (server, redis) = (Postgres::start().await, Redis::start().await);
+    a_batch_is_answered(&Engine::PostgresAndRedis { url: server.database("jobs"), redis: redis.url() }).await;
 }
 
 async fn a_batch_is_answered(engine: &Engine) {

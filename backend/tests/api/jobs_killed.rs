@@ -1,6 +1,6 @@
 //! Jobs, killed: workers and the API end without a word in the middle of a batch, and nothing of it is lost or done twice.
 //!
-//! Read next: `jobs.rs`.
+//! Read next: `jobs_redis.rs`.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 use testkit::postgres::Postgres;
 use testkit::process::Program;
+use testkit::redis::Redis;
 use testkit::wait::{PATIENCE, until};
 
 use crate::harness::backend::{ADMIN, Backend, command, folder};
@@ -40,7 +41,15 @@ async fn every_query_ends_exactly_once_on_postgres() {
     every_query_ends_exactly_once(&Engine::Postgres(server.database("killed"))).await;
 }
 
-async fn worker(file: &Path) -> Program {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_query_ends_exactly_once_on_postgres_and_redis() {
+    let (server, redis) = (Postgres::start().await, Redis::start().await);
+    let engine = Engine::PostgresAndRedis { url: server.database("killed"), redis: redis.url() };
+    every_query_ends_exactly_once(&engine).await;
+}
+
+/// Starts a worker.
+pub async fn worker(file: &Path) -> Program {
     let mut worker = Program::start("worker", command(&["worker"], file), "");
     worker.listening("internal").await;
     worker

@@ -4,10 +4,12 @@
 //! Read next: `users.rs`.
 
 use serde_json::{Value, json};
+use testkit::token::now;
 
-use crate::harness::backend::{ADMIN, Backend};
+use crate::harness::backend::{ADMIN, Backend, folder};
 use crate::harness::client::{Answer, send};
 use crate::harness::settings::Settings;
+use crate::harness::token::{SigningKey, token_of};
 
 /// A route that asks who is there.
 struct Guarded {
@@ -18,7 +20,7 @@ struct Guarded {
 }
 
 /// Every guarded route of the API.
-const GUARDED: [Guarded; 16] = [
+const GUARDED: [Guarded; 19] = [
     Guarded { method: "GET", path: "/auth/me", needs: &[] },
     Guarded { method: "GET", path: "/api/v1/models", needs: &["read", "api_access"] },
     Guarded { method: "POST", path: "/api/v1/query", needs: &["execute"] },
@@ -31,7 +33,10 @@ const GUARDED: [Guarded; 16] = [
     Guarded { method: "DELETE", path: "/api/v1/cache", needs: &["admin"] },
     Guarded { method: "GET", path: "/api/v1/users", needs: &["admin"] },
     Guarded { method: "GET", path: "/api/v1/audit-events", needs: &["admin"] },
+    Guarded { method: "GET", path: "/api/v1/metrics", needs: &["admin"] },
+    Guarded { method: "GET", path: "/api/v1/metrics/history", needs: &["admin"] },
     Guarded { method: "POST", path: "/api/v1/users", needs: &["admin"] },
+    Guarded { method: "PATCH", path: "/api/v1/users/none", needs: &["admin"] },
     Guarded { method: "GET", path: "/api/v1/api-keys", needs: &["read", "api_access"] },
     Guarded { method: "POST", path: "/api/v1/api-keys", needs: &["write", "api_access"] },
     Guarded { method: "DELETE", path: "/api/v1/api-keys/abcdefghijkm", needs: &["write", "api_access"] },
@@ -53,14 +58,20 @@ impl Guarded {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_comes_in_without_a_sound_credential() {
-    let backend = Backend::development().await;
+    let (folder, signer) = (folder(), SigningKey::generate("k1"));
+    let settings = Settings::development().auth(format!("signing_keys: [{}]", signer.setting(folder.path())));
+    let backend = Backend::start_in(&folder, &settings).await;
     let session = backend.login(ADMIN).await;
     let bearer = format!("Bearer {}", session.access);
     let bearer = bearer.as_str();
-    let cases: [(&str, &[(&str, &str)], &str); 9] = [
+    let expired = token_of("somebody", &PERMISSIONS.join(" ")).claim("exp", now() - 1).signed_by(&signer);
+    let expired = format!("Bearer {expired}");
+    let expired = expired.as_str();
+    let cases: [(&str, &[(&str, &str)], &str); 10] = [
         ("nothing", &[], "token_missing"),
         ("a malformed token", &[("Authorization", "Bearer garbage")], "token_malformed"),
         ("no token", &[("Authorization", "Bearer")], "token_malformed"),
+        ("an expired token", &[("Authorization", expired)], "token_expired"),
         ("another scheme", &[("Authorization", "Basic YWRtaW46YWRtaW4xMjM=")], "token_missing"),
         ("a malformed key", &[("X-API-Key", "garbage")], "key_invalid"),
         ("two tokens", &[("Authorization", bearer), ("Authorization", bearer)], "credential_ambiguous"),
@@ -114,9 +125,10 @@ async fn nobody_does_what_they_lack_a_permission_for() {
         // Inside, they find that the body is none, or that there is no such key.
         match route.method {
             _ if route.path.starts_with("/api/v1/jobs/") => answer.expect_problem(404, "not_found"),
+            "GET" if route.path == "/api/v1/metrics/history" => answer.expect_problem(400, "input_invalid"),
             "GET" => answer.expect_status(200).json(),
             "DELETE" if route.path == "/api/v1/cache" => answer.expect_status(200).json(),
-            "POST" => answer.expect_problem(400, "input_invalid"),
+            "POST" | "PATCH" => answer.expect_problem(400, "input_invalid"),
             _ => answer.expect_problem(404, "not_found"),
         };
     }

@@ -1,6 +1,6 @@
 //! Test kit: what the tests of both programs need in the same form.
 //!
-//! For: starting the real programs and reading what they say, waiting with a deadline, and tokens made by hand.
+//! For: starting the real programs and reading what they say, waiting with a deadline, tokens made by hand, and traces.
 //! May touch: processes it started itself, by their own id only. It is used by tests and by nothing else.
 //! Promises: what was started ends with the test; no wait is without a deadline; a failure shows what the program said.
 //! Read next: `process.rs`.
@@ -17,6 +17,7 @@
     reason = "a test says what it expects by failing"
 )]
 
+pub mod collector;
 pub mod postgres;
 pub mod process;
 pub mod redis;

@@ -33,8 +33,15 @@ pub(crate) struct Admin {
 /// Where the outcome of a reload goes: what is wrong, in the operator's words.
 pub(crate) type ReloadRequest = oneshot::Sender<Result<(), String>>;
 
-/// Serves until the process ends: probes must see a drain that is under way.
-pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
+/// Serves until the process ends: probes must see a drain that is under way. Once the listener is another process's
+/// affair, it accepts nobody any more.
+pub(crate) async fn serve(listener: TcpListener, admin: Admin, mut left: watch::Receiver<bool>) {
+    let handed_over = async move {
+        // Without a sender nothing is handed over any more.
+        if left.wait_for(|left| *left).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/reload", post(reload))
@@ -42,7 +49,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .with_state(admin);
-    if let Err(error) = axum::serve(listener, router).await {
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(handed_over).await {
         tracing::error!(%error, "admin listener ended");
     }
 }

@@ -2,24 +2,26 @@
 //!
 //! For: the listener, which writes them beside the connection, and the proxy, which finds them there. May touch: nothing
 //! else. Promises: a certificate is noted once, before the first request, and never changes.
-//! Read next: `head_clock.rs`, `client_certificate.rs`.
+//! Read next: `head_clock.rs`, `request_end.rs`, `client_certificate.rs`.
 
 use std::sync::OnceLock;
 
 use super::client_certificate::ClientCertificate;
 use super::head_clock::HeadClock;
+use super::request_end::RequestEnd;
 
 /// What was noted of one connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionNotes {
     pub clock: HeadClock,
+    pub end: RequestEnd,
     certificate: OnceLock<ClientCertificate>,
 }
 
 impl ConnectionNotes {
     /// Notes of a connection that is new: its clock stands still, and nobody has shown a certificate.
     pub(crate) fn blank() -> Self {
-        Self { clock: HeadClock::stopped(), certificate: OnceLock::new() }
+        Self { clock: HeadClock::stopped(), end: RequestEnd::none(), certificate: OnceLock::new() }
     }
 
     /// Notes what the client has shown, and was verified.

@@ -7,6 +7,8 @@ pub(crate) enum Failure {
     Connect,
     /// The server did not answer in time.
     Timeout,
+    /// The time for the whole request was over. That says nothing of the server: clients have a say in it.
+    Deadline,
     /// The server closed or reset the connection before its answer was complete.
     Broken,
     /// What the server sent is not HTTP.
@@ -24,6 +26,22 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// The word in traces.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Deadline => "deadline",
+            Self::Broken => "broken",
+            Self::Protocol => "protocol",
+            Self::Client => "client_left",
+            Self::ClientSlow => "client_slow",
+            Self::ClientProtocol => "client_protocol",
+            Self::Refused(_) => "refused",
+            Self::Internal => "internal",
+        }
+    }
+
     /// Whether it is the server's, rather than the client's or ours.
     pub(crate) fn is_of_upstream(self) -> bool {
         matches!(self, Self::Connect | Self::Timeout | Self::Broken | Self::Protocol)

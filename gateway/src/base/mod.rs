@@ -16,4 +16,6 @@ pub(crate) mod limiter;
 pub(crate) mod now;
 pub(crate) mod refusal;
 pub(crate) mod reply;
+pub(crate) mod request_end;
+pub(crate) mod service_manager;
 pub(crate) mod telemetry;

@@ -10,12 +10,13 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::fields::Origin;
+use super::traffic::Split;
 
 /// What becomes of a request that was admitted.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Does {
-    /// An upstream is asked: its position in `Config::upstreams`.
-    Forward(usize),
+    /// An upstream is asked, or one of several.
+    Forward(Split),
     /// It gets a fixed answer.
     Respond(Respond),
     /// It is sent elsewhere.

@@ -12,9 +12,11 @@ use super::check_answers::{
     check_compress, check_cors, check_does, check_hidden, check_rewrite, check_security, request_rules,
     response_rules,
 };
+use super::check_heartbeat::{Waits, check_heartbeat};
 use super::check_limits::{check_limit, check_redis};
 use super::check_listeners::{certificate_use, check_certificates, check_listeners};
 use super::check_schemes::{check_require, check_route_auth, check_scheme};
+use super::check_traffic::{check_deadline, check_mirror, check_split_by};
 use super::check_upstreams::check_upstream;
 use super::checked::{Config, Limit, Route};
 use super::raw::revocations::Revocations;
@@ -27,6 +29,9 @@ use super::values::{HostPattern, PathPattern};
 /// More often than that nobody needs to ask what was withdrawn.
 const REVOCATIONS_EVERY_MIN: Duration = Duration::from_millis(50);
 
+/// What the system takes as the path of a Unix socket, less room for the name that it has until it is opened.
+const UPGRADE_SOCKET_BYTES_MAX: usize = 96;
+
 /// Turns the file into a `Config`; what is wrong goes to `decoder`.
 #[expect(clippy::unnecessary_wraps, reason = "`settings::load` takes checks that may end without a value")]
 pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
@@ -34,6 +39,9 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     check_server(&file.server, decoder);
     if let Err(error) = common::telemetry::check_filter(&file.log.filter.value) {
         decoder.mistake_at(&file.log.filter, error.to_string());
+    }
+    if let Some(traces) = &file.traces {
+        traces.check(decoder);
     }
     let names = Names::of(&file);
     check_certificates(&file, decoder);
@@ -58,6 +66,7 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
         environment: file.environment,
         log: file.log,
         server: file.server,
+        traces: file.traces,
         admin: file.admin.map(|admin| admin.bind.0),
         client_ip: file.client_ip,
         listeners,
@@ -81,6 +90,8 @@ struct Names {
     cors: HashMap<String, usize>,
     /// Upstreams that speak HTTP/2.
     http2_upstreams: Vec<String>,
+    /// How long upstreams may be silent, where heartbeats are possible.
+    waits: HashMap<String, Option<Waits>>,
 }
 
 impl Names {
@@ -100,6 +111,7 @@ impl Names {
                 .filter(|(_, upstream)| upstream.protocol == Protocol::Http2)
                 .map(|(name, _)| name.value.clone())
                 .collect(),
+            waits: file.upstreams.items.iter().map(|(name, of)| (name.value.clone(), Waits::of(of))).collect(),
         }
     }
 }
@@ -137,6 +149,12 @@ fn check_server(server: &Server, decoder: &mut Decoder) {
         decoder.inside("server", |decoder| {
             decoder.inside(key, |decoder| decoder.mistake(Position::START, "must be more than nothing"));
         });
+    }
+    if let Some(path) = &server.upgrade_socket
+        && !(path.value.is_absolute() && path.value.as_os_str().len() <= UPGRADE_SOCKET_BYTES_MAX)
+    {
+        let rule = format!("must be an absolute path of at most {UPGRADE_SOCKET_BYTES_MAX} bytes");
+        decoder.mistake_at(path, rule);
     }
 }
 
@@ -198,12 +216,14 @@ fn check_route(route: routes::Route, names: &Names, limits: &[Limit], decoder: &
     let (require, owner) = check_require(&route, public, decoder);
     let client_certificate = certificate_use(&route);
     let does = check_does(&route, &names.upstreams, decoder);
-    if let Some(to) = &route.to
-        && route.websocket
-        && names.http2_upstreams.contains(&to.value)
-    {
+    let asked = route.to.iter().chain(route.split.iter().map(|side| &side.to));
+    for to in asked.filter(|to| route.websocket && names.http2_upstreams.contains(&to.value)) {
         decoder.mistake_at(to, "speaks HTTP/2, and a WebSocket needs an upstream that speaks HTTP/1.1");
     }
+    check_split_by(&route, public, decoder);
+    let mirror = check_mirror(&route, &names.upstreams, decoder);
+    let deadline = check_deadline(&route, decoder);
+    let sse_heartbeat = check_heartbeat(&route, &names.waits, decoder);
     let cors = route.cors.as_ref().and_then(|name| resolve(name, "cors", &names.cors, decoder));
     let rewrite = check_rewrite(&route, decoder);
     let request_headers = request_rules(&route.request_headers, decoder);
@@ -237,8 +257,11 @@ fn check_route(route: routes::Route, names: &Names, limits: &[Limit], decoder: &
         request_headers,
         response_headers,
         compress,
+        mirror,
         timeout: route.timeout.map(common::settings::Millis::duration),
+        deadline,
         websocket_idle: route.websocket.then(|| route.websocket_idle.duration()),
+        sse_heartbeat,
         body_bytes_max: route.body_max.bytes(),
         log: route.log,
     })

@@ -12,11 +12,13 @@ use http::{HeaderName, HeaderValue};
 
 use super::answers::{Cors, Does, HeaderRules, Redirect, Respond, Rewrite};
 use super::check::resolve;
+use super::check_traffic::check_split;
 use super::fields::{FieldName, FieldValue, Origin};
 use super::raw::answers::{self, Compression};
 use super::raw::cors;
 use super::raw::headers::{RequestRules, ResponseRules, SecurityHeaders};
 use super::raw::routes;
+use super::traffic::Split;
 use super::values::PathPattern;
 
 /// Bytes of a fixed answer's body, at most.
@@ -38,7 +40,15 @@ const FRAMING: [&str; 11] = [
 ];
 
 /// Fields by which only the gateway speaks to upstreams; so do all that begin with `x-auth-` or `x-forwarded-`.
-const OURS_TO_UPSTREAMS: [&str; 5] = ["client-cert", "client-cert-chain", "forwarded", "via", "x-request-id"];
+const OURS_TO_UPSTREAMS: [&str; 7] = [
+    "client-cert",
+    "client-cert-chain",
+    "forwarded",
+    "via",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-mirrored",
+    "x-request-id",
+];
 
 /// Fields by which only the gateway speaks to clients.
 const OURS_TO_CLIENTS: [&str; 2] = ["proxy-status", "x-request-id"];
@@ -78,11 +88,15 @@ pub(super) fn check_does(
     upstreams: &HashMap<String, usize>,
     decoder: &mut Decoder,
 ) -> Option<Does> {
-    match (&route.to, &route.respond, &route.redirect) {
-        (Some(to), None, None) => return resolve(to, "upstream", upstreams, decoder).map(Does::Forward),
-        (None, Some(_), None) | (None, None, Some(_)) => {}
+    match (&route.to, &route.split[..], &route.respond, &route.redirect) {
+        (Some(to), [], None, None) => {
+            let upstream = resolve(to, "upstream", upstreams, decoder)?;
+            return Some(Does::Forward(Split::whole(upstream)));
+        }
+        (None, [_, ..], None, None) => return check_split(route, upstreams, decoder).map(Does::Forward),
+        (None, [], Some(_), None) | (None, [], None, Some(_)) => {}
         _ => {
-            let advice = "a route has exactly one of to (the upstream that answers), respond and redirect";
+            let advice = "a route has exactly one of to (the upstream that answers), split, respond and redirect";
             decoder.mistake_at(&route.id, advice);
             return None;
         }
@@ -94,6 +108,9 @@ pub(super) fn check_does(
         ("compress", route.compress.0.is_some()),
         ("websocket", route.websocket),
         ("timeout", route.timeout.is_some()),
+        ("sse_heartbeat", route.sse_heartbeat.is_some()),
+        ("deadline", route.deadline.is_some()),
+        ("mirror", route.mirror.is_some()),
         ("pass_client_certificate", route.pass_client_certificate.value),
     ];
     for (key, _) in of_no_use.iter().filter(|(_, there)| *there) {

@@ -4,12 +4,16 @@
 
 use common::settings::{At, Decoder};
 
+use super::check_kubernetes::check_kubernetes;
 use super::checked::{Check, Health, Source, Upstream};
 use super::raw::upstreams::{self, Balance, Discovery};
 use super::targets::{DnsName, Target};
 
 /// Servers of one upstream, at most.
 pub(crate) const TARGETS_MAX: usize = 256;
+
+/// What is said of `discovery.kubernetes` by a program that was built without it.
+pub(crate) const WITHOUT_KUBERNETES: &str = "this program was built without Kubernetes (cargo feature `kubernetes`)";
 
 /// Attempts at one request, at most.
 pub(crate) const ATTEMPTS_MAX: u8 = 10;
@@ -90,8 +94,8 @@ fn check_discovery(name: &At<String>, discovery: &Discovery, decoder: &mut Decod
     if discovery.every.duration().is_zero() {
         decoder.mistake_at(name, "discovery.every must be longer than nothing");
     }
-    match (&discovery.dns, &discovery.file) {
-        (Some(dns), None) => {
+    match (&discovery.dns, &discovery.file, &discovery.kubernetes) {
+        (Some(dns), None, None) => {
             let labels = match &dns.value {
                 DnsName::Host { name, .. } | DnsName::Service(name) => name,
             };
@@ -104,9 +108,10 @@ fn check_discovery(name: &At<String>, discovery: &Discovery, decoder: &mut Decod
                 every: discovery.every.duration(),
             })
         }
-        (None, Some(file)) => Some(Source::File { file: file.clone(), every: discovery.every.duration() }),
+        (None, Some(file), None) => Some(Source::File { file: file.clone(), every: discovery.every.duration() }),
+        (None, None, Some(kubernetes)) => check_kubernetes(kubernetes, decoder).map(Source::Kubernetes),
         _ => {
-            decoder.mistake_at(name, "discovery has exactly one source: dns or file");
+            decoder.mistake_at(name, "discovery has exactly one source: dns, file or kubernetes");
             None
         }
     }

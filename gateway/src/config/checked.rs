@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use common::secret::SecretRef;
 use common::settings::At;
+use common::traces::Traces;
 use http::{HeaderName, Method};
 use ipnet::IpNet;
 
@@ -31,7 +32,8 @@ pub(crate) use super::raw::server::{
 pub(crate) use super::raw::upstreams::{
     Balance, Breaker, ClientIdentity, Eject, Protocol, Retry, Sticky, Timeouts, UpstreamTls,
 };
-pub(crate) use super::targets::{DnsName, HashBy, Place, Target};
+pub(crate) use super::targets::{DnsName, EndpointPort, HashBy, Place, Target};
+pub(crate) use super::traffic::{DeadlineRule, Mirror, Split};
 pub(crate) use super::values::{HostPattern, PathPattern, Rate, Workers};
 
 /// One gateway.
@@ -40,6 +42,8 @@ pub(crate) struct Config {
     pub environment: Environment,
     pub log: Log,
     pub server: Server,
+    /// Where and of how many requests is told; nothing is, if `None`.
+    pub traces: Option<Traces>,
     pub admin: Option<SocketAddr>,
     pub client_ip: ClientIp,
     pub listeners: Vec<Listener>,
@@ -192,6 +196,21 @@ pub(crate) enum Source {
     Fixed(Vec<Target>),
     Dns { name: DnsName, servers: Vec<SocketAddr>, every: Duration },
     File { file: At<PathBuf>, every: Duration },
+    Kubernetes(Box<Kubernetes>),
+}
+
+/// A service of Kubernetes whose endpoints are the servers. Its files are read when it is asked, not with the configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Kubernetes {
+    pub service: At<String>,
+    /// `None` for the one this runs in.
+    pub namespace: Option<String>,
+    /// `None` for the only one.
+    pub port: Option<EndpointPort>,
+    /// Where the API server is.
+    pub server: url::Url,
+    pub ca: At<PathBuf>,
+    pub token: At<SecretRef>,
 }
 
 /// Active checks.
@@ -399,9 +418,14 @@ pub(crate) struct Route {
     pub request_headers: HeaderRules,
     pub response_headers: HeaderRules,
     pub compress: Option<Compression>,
+    pub mirror: Option<Mirror>,
     pub timeout: Option<Duration>,
+    /// How long the whole request may take.
+    pub deadline: Option<DeadlineRule>,
     /// How long a WebSocket may be silent; `None` where there may be none.
     pub websocket_idle: Option<Duration>,
+    /// After how long a silence an answer of events is kept awake; its upstream speaks plain HTTP/1.1 then.
+    pub sse_heartbeat: Option<Duration>,
     pub body_bytes_max: u64,
     pub log: LogWhat,
 }

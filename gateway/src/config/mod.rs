@@ -2,7 +2,8 @@
 //!
 //! For: one YAML file in, one `Config` out, or every mistake at once with its place. `raw/` mirrors the file, `checked.rs`
 //! is what the other rooms see: references resolved, impossible mixes refused, no text left to parse.
-//! May touch: the file, and the environment variables whose names `variable_allowed` accepts.
+//! May touch: the file, and the environment variables whose names `variable_allowed` accepts; `check_kubernetes.rs` reads where
+//! the API server of the cluster is.
 //! Promises: a `Config` is sound by itself; certificates, key sets and secrets that it names are read by the rooms that
 //! use them. Read next: `raw/routes.rs` for the shape, `check.rs` for the rules between keys.
 
@@ -11,9 +12,12 @@ mod answers;
 mod check;
 mod check_acme;
 mod check_answers;
+mod check_heartbeat;
+mod check_kubernetes;
 mod check_limits;
 mod check_listeners;
 mod check_schemes;
+mod check_traffic;
 pub(crate) mod check_upstreams;
 pub(crate) mod checked;
 mod fields;
@@ -22,6 +26,7 @@ mod raw;
 pub(crate) mod targets;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod values;
 
 use std::path::Path;

@@ -34,6 +34,13 @@ pub(crate) enum DnsName {
     Service(String),
 }
 
+/// A port of endpoints in Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EndpointPort {
+    Name(String),
+    Number(u16),
+}
+
 /// What a hash goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HashBy {
@@ -42,6 +49,10 @@ pub(crate) enum HashBy {
     Header(HeaderName),
     Cookie(String),
 }
+
+/// What decides between the sides of a split; `None` for a draw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SplitBy(pub Option<HashBy>);
 
 /// The largest weight of a server.
 pub(crate) const WEIGHT_MAX: u16 = 100;
@@ -133,9 +144,33 @@ impl Decode for DnsName {
     }
 }
 
-impl Decode for HashBy {
+impl Decode for EndpointPort {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        from_text(node, decoder, |text| match text {
+        let text = match &node.value {
+            Value::Integer(number) => number.to_string(),
+            _ => String::decode(node, decoder)?,
+        };
+        // A name has a letter in it (RFC 6335 §5.1), so all digits are a number.
+        let port = if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
+            text.parse::<u16>().ok().filter(|number| *number > 0).map(Self::Number)
+        } else {
+            let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            (text.len() <= 63 && text.bytes().all(sound)).then(|| Self::Name(text.clone()))
+        };
+        if port.is_none() {
+            decoder.mistake(node.position, format!("{text:?} is not a port: its name, such as http, or 1 to 65535"));
+        }
+        port
+    }
+
+    fn shape() -> Shape {
+        Shape::OneOf(vec![Shape::text("name of a port"), Shape::Integer])
+    }
+}
+
+impl HashBy {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
             "client.ip" => Ok(Self::ClientIp),
             "identity.subject" => Ok(Self::Subject),
             _ => {
@@ -150,7 +185,26 @@ impl Decode for HashBy {
                 let cookie = text.strip_prefix("cookie.").filter(|name| !name.is_empty());
                 cookie.map(|name| Self::Cookie(name.to_owned())).ok_or_else(wrong)
             }
+        }
+    }
+}
+
+impl Decode for SplitBy {
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        from_text(node, decoder, |text| match text {
+            "request" => Ok(Self(None)),
+            _ => HashBy::parse(text).map(|by| Self(Some(by))),
         })
+    }
+
+    fn shape() -> Shape {
+        Shape::text("what to split by")
+    }
+}
+
+impl Decode for HashBy {
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        from_text(node, decoder, Self::parse)
     }
 
     fn shape() -> Shape {

@@ -8,6 +8,7 @@ listeners:
   http: { bind: \"127.0.0.1:0\" }
 upstreams:
   api: { targets: [\"127.0.0.1:1\"] }
+  spare: { targets: [\"127.0.0.1:2\"] }
 auth:
   tokens: { jwt: { issuer: i, audience: a, jwks: { urls: [\"http://h/k\"] } } }
   others: { jwt: { issuer: j, audience: a, jwks: { urls: [\"http://h/k\"] } } }
@@ -26,6 +27,22 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("version: 1", "version: 2", "only version 1 is known"),
     ("version: 1", "version: 1\nserver: { keepalive: 0s }", "server.keepalive: must be more than nothing"),
     ("version: 1", "version: 1\nserver: { max_connections: 0 }", "server.max_connections: must be more than nothing"),
+    ("version: 1", "version: 1\ntraces: {}", "write the collector's address"),
+    ("version: 1", "version: 1\ntraces: { otlp: \"grpc://h:4317\" }", "traces.otlp: is not an http or https address"),
+    ("version: 1", "version: 1\ntraces: { otlp: \"http://h\", sample: 10 }", "a share from 0% to 100%"),
+    ("version: 1", "version: 1\ntraces: { otlp: \"http://h\", timeout: 0s }", "traces.timeout: must be longer"),
+    ("version: 1", "version: 1\ntraces: { otlp: \"http://h\", queue_max: 0 }", "0 is out of range: 1 to 1000000"),
+    ("version: 1", "version: 1\ntraces: { otlp: \"http://h\", headers: { A: hunter2 } }", "never in the open"),
+    (
+        "version: 1",
+        "version: 1\nserver: { upgrade_socket: up.sock }",
+        "server.upgrade_socket: must be an absolute path",
+    ),
+    (
+        "version: 1",
+        "version: 1\nserver: { upgrade_socket: /0123456789/0123456789/0123456789/0123456789/0123456789/0123456789/0123456789/0123456789/012345678 }",
+        "server.upgrade_socket: must be an absolute path of at most 96 bytes",
+    ),
     ("version: 1", "version: 1\nlog: { filter: \"a=b=c\" }", "log.filter: log filter"),
     ("version: 1", "version: 1\nclient_ip: { ipv6_prefix: 129 }", "a prefix length is 0 to 128"),
     (
@@ -134,10 +151,40 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ),
     ("version: 1", "version: 1\nhide_headers: [Transfer-Encoding]", "is about a connection"),
     ("version: 1", "version: 1\nsecurity_headers: { hsts: includeSubDomains }", "needs an age"),
+    ("auth: none", "auth: none, host: \"[a b]\"", "is not a host"),
     ("auth: none", "auth: none, cors: web", "no cors is called"),
     ("auth: none", "auth: none, allow_from: [nowhere]", "is not a network"),
     ("auth: none", "auth: none, redirect: { to: \"https://n.test\" }", "exactly one of to"),
     ("limits: [ip], to: api", "limits: [ip]", "exactly one of to"),
+    ("limits: [ip], to: api", "limits: [ip], to: api, split: [{ to: api, weight: 1 }]", "exactly one of to"),
+    ("limits: [ip], to: api", "limits: [ip], split: [{ to: api, weight: 0 }]", "every weight of the split is 0"),
+    ("limits: [ip], to: api", "limits: [ip], split: [{ to: apis, weight: 1 }]", "no upstream is called"),
+    ("limits: [ip], to: api", "limits: [ip], split: [{ to: api }]", "say its share"),
+    (
+        "limits: [ip], to: api",
+        "limits: [ip], split: [{ to: api, weight: 1 }, { to: api, weight: 2 }]",
+        "is in the split already",
+    ),
+    (
+        "limits: [ip], to: api",
+        "limits: [ip], split: [{ to: api, weight: 1 }], split_by: identity.subject",
+        "goes by identity",
+    ),
+    (
+        "limits: [ip], to: api",
+        "limits: [ip], split: [{ to: api, weight: 1 }], split_by: client.port",
+        "is nothing to hash",
+    ),
+    ("limits: [ip], to: api", "limits: [ip], to: api, split_by: client.ip", "is for routes with a split"),
+    ("limits: [ip], to: api", "limits: [ip], to: api, mirror: { to: api }", "would get the same request twice"),
+    ("limits: [ip], to: api", "limits: [ip], to: api, mirror: { to: shadow }", "no upstream is called"),
+    ("limits: [ip], to: api", "limits: [ip], to: api, mirror: { to: spare, body_max: 2MiB }", "a copy has at most"),
+    ("limits: [ip], to: api", "limits: [ip], to: api, mirror: { to: spare, in_flight_max: 0 }", "in_flight_max is 1"),
+    ("limits: [ip], to: api", "limits: [ip], to: api, mirror: { to: spare, timeout: 0s }", "timeout of a mirror"),
+    ("limits: [ip], to: api", "limits: [ip], respond: {}, mirror: { to: api }", "mirror is for routes"),
+    ("limits: [ip], to: api", "limits: [ip], respond: {}, deadline: 1s", "deadline is for routes"),
+    ("limits: [ip], to: api", "limits: [ip], to: api, deadline: 0s", "deadline must be longer than nothing"),
+    ("auth: none", "auth: none, request_headers: { set: { X-Mirrored: x } }", "is set by the gateway itself"),
     ("limits: [ip], to: api", "limits: [ip], respond: { status: 100 }", "a status is 200 to 599"),
     ("limits: [ip], to: api", "limits: [ip], respond: { status: 204, body: x }", "has no body"),
     ("limits: [ip], to: api", "limits: [ip], respond: { headers: { Content-Type: x } }", "a key of its own"),
@@ -153,6 +200,10 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("auth: none", "auth: none, request_headers: { remove: [\"a b\"] }", "is not a header name"),
     ("auth: none", "auth: none, response_headers: { remove: [Content-Length] }", "is about a connection"),
     ("auth: none", "auth: none, response_headers: { add: { Proxy-Status: x } }", "is set by the gateway itself"),
+    ("auth: none", "auth: none, sse_heartbeat: 99ms", "every 100ms at most"),
+    ("auth: none", "auth: none, sse_heartbeat: 30s", "may be silent, which is 30s here"),
+    ("auth: none", "auth: none, sse_heartbeat: 10s, timeout: 5s", "may be silent, which is 5s here"),
+    ("limits: [ip], to: api", "limits: [ip], sse_heartbeat: 15s, respond: {}", "sse_heartbeat is for routes"),
     ("auth: none", "auth: none, compress: { algorithms: [] }", "is empty; list at least one, or"),
     ("auth: none", "auth: none, compress: { types: [html] }", "is not a media type"),
     ("auth: none", "auth: none, client_certificate: required", "no listener asks clients for a certificate"),
@@ -168,6 +219,42 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("targets: [", "discovery: { dns: \"h:1\" }, targets: [", "drop one"),
     ("targets: [\"127.0.0.1:1\"]", "discovery: {}", "exactly one source"),
     ("targets: [\"127.0.0.1:1\"]", "discovery: { dns: h }", "is not a name with a port"),
+    (
+        "targets: [\"127.0.0.1:1\"]",
+        "discovery: { file: f, kubernetes: { service: a, server: \"https://h\" } }",
+        "exactly one source",
+    ),
+    ("targets: [\"127.0.0.1:1\"]", "discovery: { kubernetes: { server: \"https://h\" } }", "name the service"),
+    (
+        "targets: [\"127.0.0.1:1\"]",
+        "discovery: { kubernetes: { service: a.b, server: \"https://h\" } }",
+        "\"a.b\" is not a name in Kubernetes",
+    ),
+    (
+        "targets: [\"127.0.0.1:1\"]",
+        "discovery: { kubernetes: { service: a, namespace: ../b, server: \"https://h\" } }",
+        "\"../b\" is not a name in Kubernetes",
+    ),
+    (
+        "targets: [\"127.0.0.1:1\"]",
+        "discovery: { kubernetes: { service: a, server: \"http://h\" } }",
+        "the API server is asked by https",
+    ),
+    (
+        "targets: [\"127.0.0.1:1\"]",
+        "discovery: { kubernetes: { service: a, server: \"https://h\", port: 0 } }",
+        "is not a port",
+    ),
+    (
+        "targets: [\"127.0.0.1:1\"]",
+        "discovery: { kubernetes: { service: a, server: \"https://h\", port: HTTP } }",
+        "is not a port",
+    ),
+    (
+        "targets: [\"127.0.0.1:1\"]",
+        "discovery: { kubernetes: { service: a, server: \"https://h\", token: hunter2 } }",
+        "a secret is written as env:NAME or file:PATH",
+    ),
     ("targets: [\"127.0.0.1:1\"]", "targets: [{ at: \"127.0.0.1:1\", weight: 0 }]", "a weight is 1 to 100"),
     ("targets: [\"127.0.0.1:1\"]", "targets: [\"unix:x\"]", "the full path of a socket"),
     ("targets: [", "balance: hash, targets: [", "needs hash_by"),
@@ -254,4 +341,23 @@ fn a_sound_file_is_accepted_and_each_broken_rule_is_told_once() {
         assert_eq!(report.to_string().matches(mistake).count(), 1, "{broken}:\n{report}");
         assert!(!report.to_string().contains("hunter2"), "no secret in an error: {report}");
     }
+}
+
+#[test]
+fn heartbeats_are_for_upstreams_with_nothing_between_socket_and_http1() {
+    let with_beats = SOUND.replace("auth: none", "auth: none, sse_heartbeat: 10s");
+    parse("sound", &with_beats).expect("plain HTTP/1.1");
+    for speech in ["protocol: http2", "tls: { name: a.test }"] {
+        let text = with_beats.replace("api: { targets", &format!("api: {{ {speech}, targets"));
+        let report = parse("broken", &text).expect_err(speech);
+        assert_eq!(report.mistakes().len(), 1, "{report}");
+        assert!(report.to_string().contains("needs an upstream in HTTP/1.1 without tls"), "{report}");
+    }
+    let split = with_beats.replace(
+        "10s, limits: [ip], to: api",
+        "10s, limits: [ip], split: [{ to: api, weight: 1 }, { to: spare, weight: 1 }]",
+    );
+    let text = split.replace("spare: { targets", "spare: { protocol: http2, targets");
+    let report = parse("broken", &text).expect_err("one side of two");
+    assert!(report.to_string().contains("and \"spare\" is none"), "{report}");
 }

@@ -121,7 +121,8 @@ impl HostPattern {
                 && label.len() <= 63
                 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
         };
-        let bracketed = name.starts_with('[') && name.ends_with(']') && !wildcard;
+        let inside = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        let bracketed = inside.is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok()) && !wildcard;
         if name.is_empty() || name.len() > 253 || !(bracketed || name.split('.').all(sound)) {
             return Err(format!(
                 "{text:?} is not a host: a name without port, such as api.example.org or *.example.org"

@@ -1,9 +1,10 @@
-//! Buffered: head and body of a small answer in one write to the socket, and a deadline for the head of a request.
+//! Buffered: head and body of a small answer in one write to the socket, a deadline for the head of a request, and one for the whole.
 //!
 //! For: the layer between the socket and TLS or HTTP. Pingora writes an answer's head and body apart and then flushes; its
 //! own listeners buffer that, in a way that is not open to others. Reads pass through: the layers above have buffers.
 //! Promises: nothing stays here after a flush; what is larger than the buffer is written as it comes; a head that began to
-//! arrive is complete within its time, or the connection ends. Read next: `base/head_clock.rs`.
+//! arrive is complete within its time, or the connection ends; once a request has had its time, nothing more is read. Read next:
+//! `base/head_clock.rs`, `base/request_end.rs`.
 
 use std::io;
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use common::clock::{Clock as _, SystemClock};
 use pingora::protocols::l4::stream::Stream as TcpStream;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
@@ -23,7 +25,9 @@ use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use crate::base::connection_notes::ConnectionNotes;
 use crate::base::head_clock::{AwaitedHead, HeadClock};
+use crate::base::request_end::RequestEnd;
 
 /// Bytes held for a connection: the head and body of a typical API answer, and few enough for 100,000 idle clients.
 const BUFFER_BYTES: usize = 2048;
@@ -37,6 +41,9 @@ pub(super) struct Buffered {
     clock: HeadClock,
     head: Option<BegunHead>,
     head_limit: HeadLimit,
+    end: RequestEnd,
+    /// The end that the timer is for, in steady nanoseconds. Set up only for requests that have one.
+    end_timer: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 /// What a head may take, and who counts the ones that took longer.
@@ -66,10 +73,12 @@ impl Switch {
 }
 
 impl Buffered {
-    pub(super) fn new(stream: TcpStream, clock: HeadClock, head_limit: HeadLimit) -> (Self, Switch) {
+    pub(super) fn new(stream: TcpStream, notes: &ConnectionNotes, head_limit: HeadLimit) -> (Self, Switch) {
         let on = Arc::new(AtomicBool::new(false));
         let socket = BufWriter::with_capacity(BUFFER_BYTES, stream);
-        (Self { socket, on: Arc::clone(&on), clock, head: None, head_limit }, Switch(on))
+        let (clock, end) = (notes.clock.clone(), notes.end.clone());
+        let buffered = Self { socket, on: Arc::clone(&on), clock, head: None, head_limit, end, end_timer: None };
+        (buffered, Switch(on))
     }
 
     /// Whether the head that is being read is late. Wakes the task when it becomes so.
@@ -78,6 +87,19 @@ impl Buffered {
         let deadline = head.deadline;
         let timer = head.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         timer.as_mut().poll(cx).is_ready()
+    }
+
+    /// Whether the request under way has had its time. Wakes the task when it has.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(ends_ns) = self.end.ends_ns() else {
+            self.end_timer = None;
+            return false;
+        };
+        if self.end_timer.as_ref().is_none_or(|(known, _)| *known != ends_ns) {
+            let left = Duration::from_nanos(ends_ns.saturating_sub(SystemClock.steady_ns()));
+            self.end_timer = Some((ends_ns, Box::pin(tokio::time::sleep(left))));
+        }
+        self.end_timer.as_mut().is_some_and(|(_, timer)| timer.as_mut().poll(cx).is_ready())
     }
 
     fn note_begun(&mut self, awaited: AwaitedHead) {
@@ -93,6 +115,9 @@ impl AsyncRead for Buffered {
         let awaited = self.clock.awaited();
         if awaited.is_some_and(|awaited| self.is_late(awaited, cx)) {
             self.head_limit.exceeded.inc();
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if self.is_over(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let before = buffer.filled().len();

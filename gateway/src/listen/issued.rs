@@ -45,6 +45,12 @@ impl Issued {
         self.0.load().get(name).cloned()
     }
 
+    /// Whether every one of these names has a certificate.
+    pub(crate) fn has_all<'n>(&self, names: impl IntoIterator<Item = &'n Arc<str>>) -> bool {
+        let known = self.0.load();
+        names.into_iter().all(|name| known.contains_key(name))
+    }
+
     /// Handshakes for these names get this one from now on.
     pub(crate) fn put(&self, names: &[Arc<str>], pair: &IssuedPair) {
         self.0.rcu(|known| {
@@ -117,8 +123,9 @@ mod tests {
         let pair = IssuedPair::read(pem("a.test", |_| {}).as_bytes(), &wanted).expect("sound");
         assert!(pair.begins < pair.ends && pair.leaf().is_some());
         let issued = Issued::default();
+        assert!(!issued.has_all(&wanted) && issued.has_all(&names(&[])));
         issued.put(&wanted, &pair);
-        assert!(issued.find("a.test").is_some() && issued.find("b.test").is_none());
+        assert!(issued.has_all(&wanted) && issued.find("a.test").is_some() && issued.find("b.test").is_none());
         issued.keep_only(&HashSet::new());
         assert!(issued.find("a.test").is_none());
     }

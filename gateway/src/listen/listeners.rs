@@ -3,12 +3,14 @@
 //! For: one set of listeners, brought in line with a configuration in two steps. `prepare` does everything that can fail
 //! (sockets, certificates, authorities of clients) and changes nothing; `apply` cannot fail. May touch: sockets, certificate
 //! files. Promises: a listener that is the same before and after is not touched; one that goes stops accepting, and the
-//! connections it has taken in go on. Read next: `entrance.rs`, `socket.rs`.
+//! connections it has taken in go on; a socket that came from the process before is used, not bound anew.
+//! Read next: `entrance.rs`, `socket.rs`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Weak};
 
 use common::settings::Mistake;
 use pingora::apps::ServerApp;
@@ -18,6 +20,7 @@ use tokio::sync::watch;
 use super::certs::{self, Certificates, End};
 use super::client_auth::Authorities;
 use super::entrance::Entrance;
+use super::handover::{Handed, Inherited};
 use super::issued::Issued;
 use super::socket::{self, Door};
 use super::tls::Terms;
@@ -59,6 +62,8 @@ struct Open {
     kind: Kind,
     local: SocketAddr,
     entrance: Arc<Entrance>,
+    /// Held by whoever accepts, so that it closes when nobody does.
+    socket: Weak<TcpListener>,
     stop: watch::Sender<bool>,
 }
 
@@ -94,6 +99,8 @@ pub(crate) enum ListenError {
     Certificates(Vec<Mistake>),
     #[error("listener {listener} cannot bind {address}")]
     Bind { listener: Arc<str>, address: SocketAddr, source: io::Error },
+    #[error("listener {listener} cannot use the socket that it was handed")]
+    Inherit { listener: Arc<str>, source: io::Error },
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
     #[error("a bound socket has no address")]
@@ -146,17 +153,30 @@ impl<A: Serves> Listeners<A> {
         std::iter::once(&self.app).chain(&self.redirects)
     }
 
-    /// Does everything that can fail.
+    /// Second handles of the sockets that accept.
+    ///
+    /// # Errors
+    /// When the process has no more descriptors.
+    pub(crate) fn handles(&self) -> io::Result<Vec<Handed>> {
+        let accepting = self.open.iter().filter_map(|(name, open)| Some((name, open, open.socket.upgrade()?)));
+        let handles = accepting.map(|(name, open, socket)| -> io::Result<Handed> {
+            let socket = socket.as_fd().try_clone_to_owned()?;
+            Ok(Handed { name: Arc::clone(name), bind: open.bind, local: open.local, socket })
+        });
+        handles.collect()
+    }
+
+    /// Does everything that can fail. Sockets that were inherited are used before new ones are bound.
     ///
     /// # Errors
     /// A certificate that cannot be used, or an address that cannot be bound. Nothing has changed then.
-    pub(crate) fn prepare(&self, config: &Config) -> Result<Prepared, ListenError> {
+    pub(crate) fn prepare(&self, config: &Config, inherited: &mut Inherited) -> Result<Prepared, ListenError> {
         check(config).map_err(ListenError::Certificates)?;
-        let steps = config.listeners.iter().map(|listener| self.step(listener, config));
+        let steps = config.listeners.iter().map(|listener| self.step(listener, config, inherited));
         Ok(Prepared { steps: steps.collect::<Result<_, _>>()? })
     }
 
-    fn step(&self, listener: &Listener, config: &Config) -> Result<Step, ListenError> {
+    fn step(&self, listener: &Listener, config: &Config, inherited: &mut Inherited) -> Result<Step, ListenError> {
         let (kind, tls) = match &listener.kind {
             ListenerKind::Plain => (Kind::Plain, None),
             ListenerKind::RedirectToHttps { port } => (Kind::Redirect { configured: *port }, None),
@@ -166,7 +186,7 @@ impl<A: Serves> Listeners<A> {
             }
         };
         let stays = self.open.get(&listener.name).is_some_and(|open| open.stays(listener.bind, kind));
-        let socket = if stays { None } else { Some(bind(&listener.name, listener.bind)?) };
+        let socket = if stays { None } else { Some(inherit_or_bind(&listener.name, listener.bind, inherited)?) };
         let (name, proxy_protocol) = (Arc::clone(&listener.name), listener.proxy_protocol);
         Ok(Step { name, bind: listener.bind, socket, kind, proxy_protocol, tls })
     }
@@ -217,8 +237,10 @@ impl<A: Serves> Listeners<A> {
         };
         let (end, ended) = watch::channel(false);
         tracing::info!(listener = %step.name, address = %local, "listening");
+        let socket = Arc::new(socket);
+        let handle = Arc::downgrade(&socket);
         tokio::spawn(Arc::clone(&self.door).serve(socket, Arc::clone(&entrance), app, ended));
-        Ok(Open { bind: step.bind, kind: step.kind, local, entrance, stop: end })
+        Ok(Open { bind: step.bind, kind: step.kind, local, entrance, socket: handle, stop: end })
     }
 
     /// Tells when certificates end: always as a metric, and in the log of those that are about to.
@@ -261,6 +283,18 @@ impl Open {
     }
 }
 
-fn bind(listener: &Arc<str>, address: SocketAddr) -> Result<TcpListener, ListenError> {
-    socket::bind(address).map_err(|source| ListenError::Bind { listener: Arc::clone(listener), address, source })
+fn inherit_or_bind(
+    listener: &Arc<str>,
+    address: SocketAddr,
+    inherited: &mut Inherited,
+) -> Result<TcpListener, ListenError> {
+    match inherited.take(listener, address) {
+        Ok(Some(socket)) => Ok(socket),
+        Ok(None) => socket::bind(address).map_err(|source| ListenError::Bind {
+            listener: Arc::clone(listener),
+            address,
+            source,
+        }),
+        Err(source) => Err(ListenError::Inherit { listener: Arc::clone(listener), source }),
+    }
 }

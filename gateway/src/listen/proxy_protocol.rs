@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 const TEXT_BYTES_MAX: usize = 107;
 
 /// Longest header of version 2 that is taken, with whatever extensions: what the specification asks every receiver for.
-const BINARY_BYTES_MAX: usize = 536;
+pub(crate) const BINARY_BYTES_MAX: usize = 536;
 
 const TEXT_START: &[u8] = b"PROXY ";
 const BINARY_START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -26,7 +26,7 @@ const BINARY_FIXED_BYTES: usize = 16;
 
 /// What the beginning of a connection holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Parsed {
+pub(crate) enum Parsed {
     /// All of it belongs to the header, and more has to come.
     Incomplete,
     /// The header, and how many bytes it has. `source` is `None` when it names no address, so that the connection's own
@@ -36,7 +36,7 @@ enum Parsed {
 
 /// It is no header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Malformed {
+pub(crate) enum Malformed {
     #[error("it begins like neither version")]
     Start,
     #[error("it is longer than any header")]
@@ -98,7 +98,7 @@ async fn read_all(stream: &mut TcpStream) -> Result<Option<SocketAddr>, HeaderEr
 }
 
 /// Reads the header at the beginning of `input`, which may hold only a part of it, or more than it.
-fn parse(input: &[u8]) -> Result<Parsed, Malformed> {
+pub(crate) fn parse(input: &[u8]) -> Result<Parsed, Malformed> {
     if begins_like(input, BINARY_START) {
         binary(input)
     } else if begins_like(input, TEXT_START) {

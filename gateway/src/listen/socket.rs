@@ -118,7 +118,7 @@ impl Door {
     /// and served. The listener counts from the call on, not from the first time that the future is looked at.
     pub(super) fn serve<A>(
         self: Arc<Self>,
-        listener: TcpListener,
+        listener: Arc<TcpListener>,
         entrance: Arc<Entrance>,
         app: Arc<A>,
         mut stopped: watch::Receiver<bool>,
@@ -265,7 +265,7 @@ impl Door {
         if let Ok(answer) = ResponseHeader::build_no_case(200, Some(0)) {
             stream.set_proxy_digest(ProxyDigest::new(Box::new(answer), Some(Box::new(Arc::clone(notes)))));
         }
-        Buffered::new(stream, notes.clock.clone(), self.head_limit.clone())
+        Buffered::new(stream, notes, self.head_limit.clone())
     }
 
     /// The stream that carries HTTP. `None` when no handshake came about.

@@ -8,11 +8,11 @@ pub(crate) fn normalise(authority: &str) -> Option<Cow<'_, str>> {
     if port.is_some_and(|port| port.len() > 5 || !port.bytes().all(|byte| byte.is_ascii_digit())) {
         return None;
     }
-    let name = if name.len() > 1 { name.strip_suffix('.').unwrap_or(name) } else { name };
+    let name = name.strip_suffix('.').unwrap_or(name);
     let bracketed = name.starts_with('[');
     let sound =
         |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) || (bracketed && b"[]:".contains(&byte));
-    if name.is_empty() || name.len() > 255 || !name.bytes().all(sound) {
+    if name.is_empty() || name.ends_with('.') || name.len() > 255 || !name.bytes().all(sound) {
         return None;
     }
     if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -53,6 +53,8 @@ mod tests {
             ("host:port", None),
             ("host:80:90", None),
             ("host/path", None),
+            (".", None),
+            ("host..", None),
             ("[::1", None),
             ("[::1]x", None),
         ] {

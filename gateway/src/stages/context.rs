@@ -9,14 +9,16 @@ use http::HeaderValue;
 
 use super::admission::address::Client;
 use super::auth::Identity;
+use super::dispatch::deadline::Deadline;
 use super::plan::{Route, Spent};
 use super::verdict::Verdict;
 use crate::base::failure::Failure;
 use crate::base::limiter::Place;
 use crate::base::refusal::Refusal;
+use crate::base::telemetry::traces::Traced;
 use crate::upstream::endpoint::Ticket;
 use crate::upstream::gate::Passage;
-use crate::upstream::pool::Tried;
+use crate::upstream::pool::{Pool, Tried};
 
 pub(crate) use crate::base::now::Now;
 
@@ -25,6 +27,8 @@ pub(crate) use crate::base::now::Now;
 pub(crate) struct Context {
     pub now: Now,
     pub request_id: HeaderValue,
+    /// The request's trace, where traces are told.
+    pub traced: Option<Traced>,
     pub client: Option<Client>,
     pub route: Option<Arc<Route>>,
     pub identity: Option<Arc<Identity>>,
@@ -52,6 +56,10 @@ pub(crate) struct Shadowed {
 /// What dispatch keeps from attempt to attempt.
 #[derive(Debug, Default)]
 pub(crate) struct DispatchNotes {
+    /// The upstream that was chosen for it, from the first attempt on.
+    pub pool: Option<Arc<Pool>>,
+    /// Until when it must be over, from the first attempt on.
+    pub deadline: Option<Deadline>,
     pub ticket: Option<Ticket>,
     /// The request's place at its upstream, from the first attempt on.
     pub passage: Option<Passage>,
@@ -74,6 +82,7 @@ impl Context {
         Self {
             now: Now::read(),
             request_id: new_request_id(),
+            traced: None,
             client: None,
             route: None,
             identity: None,
@@ -109,6 +118,18 @@ impl Context {
 
     pub(crate) fn note_failure(&mut self, failure: Failure) {
         self.verdict = Verdict::Failed(failure);
+    }
+
+    /// The upstream that was chosen for it, once one was.
+    pub(crate) fn pool(&self) -> Option<&Arc<Pool>> {
+        self.dispatch.pool.as_ref()
+    }
+
+    /// An attempt at an upstream has failed.
+    pub(crate) fn note_attempt_failed(&mut self, failure: Failure) {
+        if let Some(traced) = &mut self.traced {
+            traced.attempt_failed(failure.word());
+        }
     }
 
     /// The client's address, once it is known.

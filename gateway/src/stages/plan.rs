@@ -16,15 +16,16 @@ use super::auth::authenticate::Scheme;
 use super::auth::credential::Bearers;
 use super::auth::revocations::Revocations;
 use super::dispatch::answer::Answer;
+use super::dispatch::mirror::Mirror;
+use super::dispatch::split::Split;
 use super::egress::security::Security;
 use super::limit::Limit;
 use crate::base::limiter::{KeyId, Standing};
 use crate::base::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::config::checked::{
-    CertificateUse, Compression, HeaderRules, LogWhat, Owner, Requirements, Rewrite, Underscores,
+    CertificateUse, Compression, DeadlineRule, HeaderRules, LogWhat, Owner, Requirements, Rewrite, Underscores,
 };
 use crate::route::table::Table;
-use crate::upstream::pool::Pool;
 
 /// Everything the stages ask.
 #[derive(Debug)]
@@ -80,7 +81,9 @@ pub(crate) struct Route {
     /// What the gateway answers by itself; `None` where an upstream is asked.
     pub answer: Option<Answer>,
     /// Who is asked; `None` where the gateway answers by itself.
-    pub pool: Option<Arc<Pool>>,
+    pub split: Option<Split>,
+    /// Who gets copies.
+    pub mirror: Option<Arc<Mirror>>,
     /// Under what name and path it is asked, and what else it is told.
     pub rewrite: Option<Rewrite>,
     pub request_headers: HeaderRules,
@@ -89,8 +92,12 @@ pub(crate) struct Route {
     pub compress: Option<Arc<Compression>>,
     /// Replaces the upstream's own wait for an answer.
     pub timeout: Option<Duration>,
+    /// How long the whole request may take.
+    pub deadline: Option<DeadlineRule>,
     /// How long a WebSocket may be silent; `None` where there may be none.
     pub websocket_idle: Option<Duration>,
+    /// After how long a silence an answer of events is kept awake; `None` where none is.
+    pub sse_heartbeat: Option<Duration>,
     pub body_bytes_max: u64,
     pub log: LogWhat,
     pub metrics: RouteMetrics,

@@ -30,6 +30,7 @@ impl Verdict {
             Self::Answered => "answered",
             Self::Refused { .. } => "refused",
             Self::Failed(Failure::Client | Failure::ClientSlow | Failure::ClientProtocol) => "client_left",
+            Self::Failed(Failure::Deadline) => "deadline",
             Self::Failed(_) => "cut",
         }
     }

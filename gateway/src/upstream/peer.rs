@@ -1,6 +1,7 @@
 //! Peer: an endpoint in Pingora's terms, and Pingora's errors in ours.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::base::failure::Failure;
 use crate::config::checked::{Place, Protocol, Upstream};
+use crate::upstream::heartbeat::{Heartbeats, Silent};
 use crate::upstream::trust::Trust;
 use crate::upstream::tunnel::Tunnels;
 
@@ -22,6 +24,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Sets connections for tunnels apart from those of ordinary requests.
 const TUNNEL_GROUP: u64 = 0x7475_6e6e_656c;
+
+/// Sets connections with heartbeats apart from those of ordinary requests.
+const HEARTBEAT_GROUP: u64 = 0x6265_6174;
 
 /// A prepared peer, copied for each request.
 #[derive(Clone, Debug)]
@@ -91,6 +96,19 @@ impl PeerTemplate {
         peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
         peer
     }
+
+    /// A peer for one attempt whose answer, where it brings events, is kept awake by a beat after so long a silence. The
+    /// request has to say `Connection: close`: the connection follows one answer, and must not be pooled.
+    pub(crate) fn heartbeat_peer(&self, read_timeout: Option<Duration>, every: Duration) -> Box<HttpPeer> {
+        let mut peer = self.peer(read_timeout);
+        // There always is one: `new` has set it.
+        if let Some(silence_max) = peer.options.read_timeout {
+            peer.options.custom_l4 = Some(Arc::new(Heartbeats { every, silence_max }));
+        }
+        // Never one that ordinary requests have used: nobody has followed it.
+        peer.group_key ^= HEARTBEAT_GROUP;
+        peer
+    }
 }
 
 /// A certificate and its key, as Pingora shows them.
@@ -113,6 +131,7 @@ pub(crate) fn failure_of(error: &Error) -> Failure {
         (_, ErrorSource::Internal | ErrorSource::Unset) => Failure::Internal,
         (kind, ErrorSource::Upstream) => match kind {
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::Timeout,
+            ErrorType::ReadError if is_silence(error) => Failure::Timeout,
             ErrorType::ConnectTimedout
             | ErrorType::ConnectRefused
             | ErrorType::ConnectNoRoute
@@ -123,4 +142,10 @@ pub(crate) fn failure_of(error: &Error) -> Failure {
             _ => Failure::Broken,
         },
     }
+}
+
+/// Whether a connection with heartbeats was given up because its server said nothing.
+fn is_silence(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    cause.and_then(|cause| cause.downcast_ref::<Silent>()).is_some()
 }

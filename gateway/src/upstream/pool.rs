@@ -116,9 +116,12 @@ impl Pool {
 
     /// How long to wait before the attempt after so many: doubled each time, less up to a half.
     pub(crate) fn backoff(&self, attempts: u32) -> Duration {
-        let base = self.settings.retry.backoff.duration();
-        let doubled = base.saturating_mul(1 << attempts.saturating_sub(1).min(10));
-        doubled.mul_f64(1.0 - rand::random::<f64>() / 2.0)
+        self.backoff_max(attempts).mul_f64(1.0 - rand::random::<f64>() / 2.0)
+    }
+
+    /// The longest that wait may be.
+    pub(crate) fn backoff_max(&self, attempts: u32) -> Duration {
+        self.settings.retry.backoff.duration().saturating_mul(1 << attempts.saturating_sub(1).min(10))
     }
 
     /// Whom its servers must be, where they speak TLS.

@@ -13,13 +13,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
+use pingora::Result;
 use pingora::connectors::l4::Connect;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
-use pingora::{ErrorType, OrErr as _, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+
+use super::dial::dial;
 
 /// Opens such connections.
 #[derive(Debug)]
@@ -28,21 +29,8 @@ pub(super) struct Tunnels;
 #[async_trait]
 impl Connect for Tunnels {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let failed = || format!("no connection to {address}");
-        let socket: Box<dyn VirtualSocket> = match address {
-            SocketAddr::Inet(address) => {
-                let stream = TcpStream::connect(address).await;
-                let stream = stream.or_err_with(ErrorType::ConnectError, failed)?;
-                stream.set_nodelay(true).or_err(ErrorType::ConnectError, "a socket without delay")?;
-                Box::new(Pausing { stream, wrote: false })
-            }
-            SocketAddr::Unix(address) => {
-                let path = address.as_pathname().unwrap_or_else(|| std::path::Path::new(""));
-                let stream = UnixStream::connect(path).await;
-                Box::new(Pausing { stream: stream.or_err_with(ErrorType::ConnectError, failed)?, wrote: false })
-            }
-        };
-        Ok(VirtualSocketStream::new(socket).into())
+        let socket = Pausing { stream: dial(address).await?, wrote: false };
+        Ok(VirtualSocketStream::new(Box::new(socket)).into())
     }
 }
 

@@ -20,7 +20,7 @@ pub struct House {
 pub const GATEWAY: House = House {
     name: "gateway",
     floors: &[
-        &["main", "lib"],
+        &["fuzzing", "main", "lib"],
         &["app"],
         &["acme", "admin", "reload"],
         &["listen", "proxy"],
@@ -42,7 +42,7 @@ pub const BACKEND: House = House {
         &["api"],
         &["worker"],
         &["auth", "query"],
-        &["storage"],
+        &["shared", "storage"],
         &["config"],
         &["base"],
     ],
@@ -206,6 +206,7 @@ mod tests {
             (&GATEWAY, "app.rs", "use crate::*;", "`` is the whole crate"),
             (&BACKEND, "api/rest/users.rs", "use crate::storage::Store;", "closed: handlers ask"),
             (&BACKEND, "query/mod.rs", "use crate::auth::Caller;", "goes from `query` to `auth`"),
+            (&BACKEND, "shared/mod.rs", "use crate::storage::Store;", "goes from `shared` to `storage`"),
             (&BACKEND, "storage/mod.rs", "use crate::query::Answer;", "goes from `storage` to `query`"),
         ];
         for (house, path, text, expected) in cases {

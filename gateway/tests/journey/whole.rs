@@ -22,7 +22,7 @@ use crate::harness::settings::{HEAD, Pool, listeners};
 /// The certificate's name.
 const NAME: &str = "gateway.test";
 
-/// A revoked key must be refused within this time.
+/// A revoked key or token must be refused within this time.
 const REVOKED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The whole system.
@@ -50,6 +50,8 @@ impl System {
              auth:\n  tokens: {{ jwt: {{ issuer: \"https://auth.capibara6.local/\", audience: capibara6, \
              algorithms: [ES256], jwks: {{ urls: [\"http://{}/.well-known/jwks.json\", \
              \"http://{}/.well-known/jwks.json\"], refresh: 5m }} }} }}\n  keys: {keys}\n\
+             revocations: {{ urls: [\"http://{}/internal/revocations\", \"http://{}/internal/revocations\"], \
+             every: 200ms }}\n\
              limits:\n  per_ip: {{ by: client.ip, rate: 1000/min }}\n  \
              per_key: {{ by: identity.key_or_subject, rate: 600/min }}\n\
              routes:\n  - {{ id: login, path: /auth/*, auth: none, limits: [per_ip], to: api }}\n  \
@@ -59,7 +61,7 @@ impl System {
              to: api }}\n  \
              - {{ id: api, path: /api/v1/*, auth: [tokens, keys], require: [read, api_access], \
              limits: [per_ip, per_key], to: api }}\n",
-            first.api, second.api
+            first.api, second.api, first.internal, second.internal
         );
         let gateway = Gateway::start(&settings, &["http", "https"]).await;
         let system = Self { gateway, authority, _backends: [first, second], folder };
@@ -161,6 +163,62 @@ async fn a_revoked_api_key_is_refused_within_a_second() {
     })
     .await;
     assert!(revoked.elapsed() <= REVOKED_WITHIN, "it took {:?}", revoked.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_refused_within_a_second_after_its_logout() {
+    let system = System::start().await;
+    let client = system.client(false);
+    let login = json!({ "username": "admin", "password": "admin123" });
+    let session = client::send(client.post(system.url("/auth/login")).json(&login)).await;
+    let session = session.expect_status(200).json();
+    let token = session["access_token"].as_str().expect("a token is text");
+    let ask = || client.get(system.url("/api/v1/models")).bearer_auth(token);
+    client::send(ask()).await.expect_status(200);
+    let other = system.login("admin", "admin123").await;
+
+    let body = json!({ "refresh_token": session["refresh_token"] });
+    let logout = client.post(system.url("/auth/logout")).bearer_auth(token).json(&body);
+    client::send(logout).await.expect_status(204);
+    until("the token is refused at the edge", REVOKED_WITHIN, async || {
+        // Until the gateway has heard of it, the backends refuse.
+        let answer = client::send(ask()).await;
+        let at_the_edge = !answer.header("proxy-status").is_empty();
+        (answer.status != 200 && at_the_edge).then(|| answer.expect_problem(401, "token_revoked"))
+    })
+    .await;
+    client::send(client.get(system.url("/api/v1/models")).bearer_auth(&other)).await.expect_status(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_hold_before_during_and_after_a_rotation_of_keys() {
+    let system = System::start().await;
+    let client = system.client(false);
+    let kid = |token: &str| jsonwebtoken::decode_header(token).expect("a JWT").kid.expect("the token names its key");
+    let ask = async |token: &str| client::send(client.get(system.url("/api/v1/models")).bearer_auth(token)).await;
+    let mut tokens = vec![system.login("admin", "admin123").await];
+    let made = backend::rotate_key(&system.folder.path().join("backend.yaml")).await;
+    let after = until("the new key signs", PATIENCE, async || {
+        let token = system.login("admin", "admin123").await;
+        if kid(&token) == made {
+            return Some(token);
+        }
+        // The new key is published, the old one still signs.
+        ask(&token).await.expect_status(200);
+        tokens.push(token);
+        None
+    })
+    .await;
+    tokens.push(after);
+    // The gateway asks for the set anew when it meets a key it does not know.
+    until("the gateway knows the new key", REVOKED_WITHIN, async || {
+        (ask(&tokens[tokens.len() - 1]).await.status == 200).then_some(())
+    })
+    .await;
+    for token in &tokens {
+        ask(token).await.expect_status(200);
+    }
+    assert!(tokens.len() > 2, "one was issued meanwhile");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

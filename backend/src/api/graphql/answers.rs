@@ -141,6 +141,8 @@ pub(super) struct CacheStats {
     entries: u64,
     /// Queries answered from it.
     hits: u64,
+    /// Those among them whose answer another process had kept.
+    shared_hits: u64,
     /// Queries that it had no answer to.
     misses: u64,
     /// Hits among all, from 0 to 1.
@@ -176,7 +178,13 @@ pub(super) async fn stream(
 /// How the cache fares.
 pub(super) async fn cache_stats(services: &Services) -> CacheStats {
     let stats = services.queries.cache_stats().await;
-    CacheStats { entries: stats.entries, hits: stats.hits, misses: stats.misses, hit_rate: stats.hit_rate() }
+    CacheStats {
+        entries: stats.entries,
+        hits: stats.hits,
+        shared_hits: stats.shared_hits,
+        misses: stats.misses,
+        hit_rate: stats.hit_rate(),
+    }
 }
 
 /// Forgets all answers.

@@ -13,6 +13,7 @@ use async_graphql::parser::parse_schema;
 use async_graphql::parser::types::{OperationType, TypeSystemDefinition};
 use async_graphql::{Request, Schema, ServerError};
 use common::code::Code;
+use common::traces::SpanKind;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 
@@ -29,10 +30,14 @@ use super::subscription::Subscription;
 use crate::api::Services;
 use crate::api::middleware::Origin;
 use crate::auth::Caller;
+use crate::base::trace::{self, Open};
 use crate::config;
 
 /// Types that every schema has without saying so (GraphQL §3.5).
 const BUILT_IN_TYPES: [&str; 5] = ["Int", "Float", "String", "Boolean", "ID"];
+
+/// The longest name of an operation that is told in a span.
+const OPERATION_NAME_BYTES_MAX: usize = 64;
 
 /// The schema cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +86,7 @@ pub(in crate::api) struct Engine {
 struct Prepared {
     request: Request,
     executed: Executed,
+    operation: OperationType,
 }
 
 impl Engine {
@@ -127,15 +133,22 @@ impl Engine {
             Err(Refused::WrongMethod) => return Answer::WrongMethod,
             Err(Refused::Error(error)) => return Answer::Outcome(self.refuse(error, &request_id)),
         };
-        let response = self.schema.execute(prepared.request).await;
-        Answer::Outcome(self.note(Outcome::of(response, prepared.executed.get(), &request_id)))
+        let open = open_span(prepared.operation, prepared.request.operation_name.as_deref());
+        let work = self.schema.execute(prepared.request);
+        let response = match &open {
+            Some(open) => open.below().around(work).await,
+            None => work.await,
+        };
+        let outcome = Outcome::of(response, prepared.executed.get(), &request_id);
+        close_span(open, &outcome);
+        Answer::Outcome(self.note(outcome))
     }
 
     /// Answers a request that may have many. Dropping the stream ends what was going on.
     pub(super) fn answers(self: &Arc<Self>, asked: Asked, who: Asker) -> BoxStream<'static, Outcome> {
         let request_id = who.origin.request_id.clone();
         match self.prepare(asked, who, Way::Socket) {
-            Ok(Prepared { request, executed }) => {
+            Ok(Prepared { request, executed, .. }) => {
                 let engine = Arc::clone(self);
                 let responses = self.schema.execute_stream(request);
                 responses.map(move |response| engine.note(Outcome::of(response, executed.get(), &request_id))).boxed()
@@ -176,7 +189,7 @@ impl Engine {
         request.operation_name = asked.operation_name;
         request.set_parsed_query(document);
         self.persisted.keep(found);
-        Ok(Prepared { request, executed })
+        Ok(Prepared { request, executed, operation })
     }
 
     fn limits(&self) -> Limits {
@@ -186,6 +199,31 @@ impl Engine {
             aliases_max: self.settings.aliases_max,
             directives_max: self.settings.directives_max,
         }
+    }
+}
+
+/// Begins the span of an operation, where the request is told of.
+fn open_span(operation: OperationType, name: Option<&str>) -> Option<Open> {
+    let word = match operation {
+        OperationType::Query => "query",
+        OperationType::Mutation => "mutation",
+        OperationType::Subscription => "subscription",
+    };
+    let mut open = trace::current()?.open(SpanKind::Internal, word)?;
+    if let Some(span) = open.span() {
+        span.set("graphql.operation.type", word);
+        // A client's own word, which may be as long as its document.
+        let name = name.and_then(|name| name.get(..name.floor_char_boundary(OPERATION_NAME_BYTES_MAX)));
+        span.set_some("graphql.operation.name", name.map(str::to_owned));
+    }
+    Some(open)
+}
+
+/// Ends it. The first error stands for all.
+fn close_span(open: Option<Open>, outcome: &Outcome) {
+    let Some(mut open) = open else { return };
+    if let (Some(span), Some(error)) = (open.span(), outcome.errors().first()) {
+        span.fail(errors::code_of(error).unwrap_or("error").to_owned());
     }
 }
 

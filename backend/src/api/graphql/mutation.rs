@@ -61,7 +61,7 @@ impl Mutation {
             permissions: input.permissions.map(|words| words.into_iter().map(Into::into).collect()),
             expires_in_days: input.expires_in_days,
         };
-        let created = services.api_keys.create(&who.caller, input, &who.origin.client()).await?;
+        let created = services.api_keys.create(&who.caller, input, None, &who.origin.client()).await?;
         Ok(Some(CreatedApiKey::new(created, who.caller.subject.clone())))
     }
 

@@ -14,11 +14,16 @@ use super::answers::{self, CacheStats};
 use super::engine::Asker;
 use super::guard::{ADMIN, READ, of};
 use super::jobs::Job;
-use super::types::{Account, ApiKey, Me, Model, SystemMetrics};
+use super::types::{Account, ApiKey, AuditEvent, Me, MetricsHistory, Model, SystemMetrics, Timestamp};
 use crate::api::Services;
 use crate::api::error::ApiError;
 use crate::api::page::{LIMIT_DEFAULT, LIMIT_MAX, cursor, limit, mark};
 use crate::api::rest::api_keys::{parse_mark, write_mark};
+use crate::auth::EventsWanted;
+use crate::worker::HistoryAsked;
+
+/// What a history costs: as much as a list of the usual length.
+const HISTORY_COST: usize = 50;
 
 /// The root of what can be looked at.
 pub(super) struct Query;
@@ -55,6 +60,27 @@ impl Query {
     async fn system_metrics(&self, ctx: &Context<'_>) -> Result<Option<SystemMetrics>, ApiError> {
         let services: &Arc<Services> = of(ctx)?;
         Ok(Some(services.metrics.totals().into()))
+    }
+
+    /// What all processes have counted, step by step.
+    #[graphql(guard = "ADMIN", complexity = "HISTORY_COST + child_complexity")]
+    async fn metrics_history(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which number, in a word of REST's list.")] metric: String,
+        #[graphql(desc = "From then on; an hour before the end, if left out.")] from: Option<Timestamp>,
+        #[graphql(desc = "Until then; now, if left out.")] to: Option<Timestamp>,
+        #[graphql(desc = "Seconds of a step, of which there are 1000 at most; a sixtieth, if left out.")]
+        step: Option<i32>,
+    ) -> Result<Option<MetricsHistory>, ApiError> {
+        let services: &Arc<Services> = of(ctx)?;
+        let asked = HistoryAsked {
+            metric: &metric,
+            from: from.map(|from| from.0),
+            to: to.map(|to| to.0),
+            step: step.map(i64::from),
+        };
+        Ok(Some(services.history.tell(asked).await?.into()))
     }
 
     /// What the cache of answers holds, and how often it helped.
@@ -98,6 +124,27 @@ impl Query {
             .into_iter()
             .map(|key| (write_mark(key.created_at, &key.id), ApiKey::new(key, owner.clone())))
             .collect();
+        Ok(Some(pages(marked, limit, after.is_some())))
+    }
+
+    /// Security events, the newest first.
+    #[graphql(guard = "ADMIN", complexity = "page_cost(first, child_complexity)")]
+    async fn audit_events(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How many, 100 at most; 50, if left out.")] first: Option<u32>,
+        #[graphql(desc = "The cursor after which to go on.")] after: Option<String>,
+        #[graphql(desc = "Only events of this kind, in a word of REST's list.")] kind: Option<String>,
+        #[graphql(desc = "Only events about this user's id, or name that was tried.")] subject: Option<String>,
+    ) -> Result<Option<Pages<AuditEvent>>, ApiError> {
+        let services: &Arc<Services> = of(ctx)?;
+        let limit = limit("first", first)?;
+        let mark = after.as_deref().map(|after| mark("after", after)).transpose()?;
+        let before = mark.as_deref().map(|mark| parse_mark("after", mark)).transpose()?;
+        let wanted = EventsWanted { before, kind: kind.as_deref(), subject: subject.as_deref(), limit: limit + 1 };
+        let events = services.audit.list(&wanted).await?;
+        let marked =
+            events.into_iter().map(|event| (write_mark(event.at, &event.id), AuditEvent::from(event))).collect();
         Ok(Some(pages(marked, limit, after.is_some())))
     }
 

@@ -13,9 +13,10 @@ use async_graphql::{
 
 use super::guard::of;
 use super::loaders::UserLoader;
-use crate::auth::{Caller, CreatedKey, ListedKey, User};
+use crate::auth::{Caller, CreatedKey, ListedEvent, ListedKey, User};
 use crate::base::metrics::Totals;
 use crate::query::ModelInfo;
+use crate::worker::Told;
 
 /// A moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +159,23 @@ pub(super) struct CreateApiKeyInput {
     pub(super) expires_in_days: Option<u32>,
 }
 
+/// Something that happened to an account or a key.
+#[derive(Clone, Debug, SimpleObject)]
+pub(super) struct AuditEvent {
+    id: ID,
+    at: Timestamp,
+    /// What happened, in a word.
+    kind: String,
+    /// A user's id, or the name that was tried.
+    subject: Option<String>,
+    /// The client's address; null for what was done on the command line.
+    client: Option<String>,
+    /// The request it happened in.
+    request_id: Option<String>,
+    /// What it was about, such as a key's public id.
+    detail: Option<String>,
+}
+
 /// What the process that answers shows of itself. Each process counts for itself, from its start.
 #[derive(Clone, Debug, SimpleObject)]
 pub(super) struct SystemMetrics {
@@ -165,15 +183,65 @@ pub(super) struct SystemMetrics {
     started_at: Timestamp,
     /// Requests answered, on all listeners.
     requests: f64,
+    /// Of those, the ones that failed for a reason of ours.
+    errors: f64,
     /// Queries to models, from the cache or not, failed or not.
     queries: f64,
+    /// Of those, the ones that the cache answered.
+    cache_hits: f64,
+    /// Tokens that models have read and written.
+    tokens: f64,
     logins: f64,
+    /// Attempts on queries of batches.
+    job_attempts: f64,
+    /// Queries of batches that wait, of all processes.
+    jobs_queued: f64,
     /// Client connections that are open.
     open_connections: f64,
     /// Processor time used.
     cpu_seconds: f64,
     /// Memory in use.
     resident_bytes: f64,
+}
+
+/// What all processes have counted, step by step.
+#[derive(Clone, Debug, SimpleObject)]
+pub(super) struct MetricsHistory {
+    metric: String,
+    from: Timestamp,
+    to: Timestamp,
+    /// In seconds.
+    step: i64,
+    /// In the order of time and label; steps in which nothing was counted are left out.
+    points: Vec<MetricPoint>,
+}
+
+/// One step of one label.
+#[derive(Clone, Debug, SimpleObject)]
+pub(super) struct MetricPoint {
+    /// When the step begins.
+    at: Timestamp,
+    /// A group of routes, or nothing.
+    label: String,
+    /// The sum over all processes; of times and of what waits, the largest.
+    value: f64,
+}
+
+impl From<Told> for MetricsHistory {
+    fn from(told: Told) -> Self {
+        let points = told.points.into_iter().map(|point| MetricPoint {
+            at: Timestamp(point.at),
+            label: point.label,
+            value: point.value,
+        });
+        Self {
+            metric: told.metric.to_owned(),
+            from: Timestamp(told.from),
+            to: Timestamp(told.to),
+            step: told.step,
+            points: points.collect(),
+        }
+    }
 }
 
 impl Me {
@@ -209,6 +277,20 @@ impl From<User> for Account {
     }
 }
 
+impl From<ListedEvent> for AuditEvent {
+    fn from(event: ListedEvent) -> Self {
+        Self {
+            id: ID(event.id),
+            at: Timestamp(event.at),
+            kind: event.kind,
+            subject: event.subject,
+            client: event.client,
+            request_id: event.request_id,
+            detail: event.detail,
+        }
+    }
+}
+
 impl ApiKey {
     /// A key of this owner.
     pub(super) fn new(key: ListedKey, owner_id: String) -> Self {
@@ -238,7 +320,12 @@ impl From<Totals> for SystemMetrics {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: Timestamp(whole(totals.started_at)),
             requests: totals.requests,
+            errors: totals.errors,
             queries: totals.queries,
+            cache_hits: totals.cache_hits,
+            tokens: totals.tokens,
+            job_attempts: totals.job_attempts,
+            jobs_queued: totals.jobs_queued,
             logins: totals.logins,
             open_connections: totals.connections,
             cpu_seconds: totals.cpu_seconds,

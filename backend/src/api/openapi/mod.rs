@@ -5,6 +5,7 @@
 //! with its codes; what is written here is checked against real answers by `tests/api/openapi.rs`.
 //! Read next: `paths.rs` for the routes, `schemas.rs` for the bodies, `operation.rs` for what both are made with.
 
+mod metrics;
 mod operation;
 mod paths;
 mod schemas;

@@ -16,11 +16,12 @@ use crate::api::page::{LIMIT_DEFAULT, LIMIT_MAX};
 const ALWAYS: [Code; 3] = [Code::MisdirectedRequest, Code::InternalError, Code::DependencyUnavailable];
 
 /// What can go wrong with a credential.
-const CREDENTIAL: [Code; 13] = [
+const CREDENTIAL: [Code; 14] = [
     Code::TokenMissing,
     Code::TokenMalformed,
     Code::TokenExpired,
     Code::TokenNotYetValid,
+    Code::TokenRevoked,
     Code::TokenIssuerInvalid,
     Code::TokenAudienceInvalid,
     Code::TokenAlgorithmInvalid,
@@ -117,6 +118,14 @@ impl Operation {
     /// It may have this parameter in its query string.
     pub(super) fn asks(mut self, name: &str, description: &str, schema: &Value) -> Self {
         self.parameters.push(json!({ "name": name, "in": "query", "description": description, "schema": schema }));
+        self
+    }
+
+    /// It must have this parameter in its query string.
+    pub(super) fn demands(mut self, name: &str, description: &str, schema: &Value) -> Self {
+        self.parameters.push(json!({
+            "name": name, "in": "query", "required": true, "description": description, "schema": schema,
+        }));
         self
     }
 

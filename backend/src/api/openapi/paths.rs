@@ -6,6 +6,7 @@
 use common::code::Code;
 use serde_json::{Map, Value, json};
 
+use super::metrics;
 use super::operation::Operation;
 use super::schemas::reference;
 use crate::auth::event_kinds;
@@ -17,7 +18,7 @@ const WRITING: &[&str] = &["write", "api_access"];
 /// Of those that ask models.
 const EXECUTING: &[&str] = &["execute"];
 /// Of those for administrators.
-const ADMINISTERING: &[&str] = &["admin"];
+pub(super) const ADMINISTERING: &[&str] = &["admin"];
 
 /// What can go wrong with a question.
 const QUESTION: [Code; 5] =
@@ -26,12 +27,13 @@ const QUESTION: [Code; 5] =
 /// The parameter of the paths of one job.
 const JOB_ID: &str = "The job's id.";
 
-type Route = (&'static str, &'static str, Operation);
+/// A path, a method, and what both do together.
+pub(super) type Route = (&'static str, &'static str, Operation);
 
 /// Every path with its methods.
 pub(super) fn all() -> Value {
     let mut paths = Map::new();
-    let groups = [auth(), queries(), jobs(), openai(), accounts(), operations()];
+    let groups = [auth(), queries(), jobs(), openai(), accounts(), metrics::routes(), operations()];
     for (path, method, operation) in groups.into_iter().flatten() {
         let methods = paths.entry(path).or_insert_with(|| json!({}));
         methods[method] = operation.finish();
@@ -51,9 +53,10 @@ fn auth() -> Vec<Route> {
         .gives(200, "The tokens.", "Tokens")
         .refuses(&[Code::RefreshInvalid]);
     let logout = Operation::open(tag, "logout", "End the session of a refresh token.")
+        .describe("An access token that is sent with it, as a bearer token, is refused everywhere within a second.")
         .takes("RefreshRequest")
         .gives_nothing(204, "The session has ended.")
-        .refuses(&[Code::RefreshInvalid]);
+        .refuses(&[Code::CredentialAmbiguous]);
     let me = Operation::guarded(tag, "me", "Tell who the caller is.", &[])
         .gives(200, "The caller.", "Me")
         .refuses(&[Code::NotFound]);
@@ -159,17 +162,26 @@ fn accounts() -> Vec<Route> {
         "UserPage",
     );
     let user = Operation::guarded(tag, "createUser", "Make a user.", ADMINISTERING)
+        .keyed("The same request with the same key, within a day, gives the user that was made.")
         .takes("UserRequest")
         .gives(201, "The user.", "User")
         .refuses(&[Code::Conflict, Code::GrantExceeded, Code::Overloaded]);
+    let change =
+        Operation::guarded(tag, "changeUser", "Change a user's role or password, or keep a user out.", ADMINISTERING)
+            .describe("What is left out stays. The user's access tokens are refused everywhere within a second.")
+            .at("id", "The user's id.")
+            .takes("UserEditRequest")
+            .gives(200, "The user.", "User")
+            .refuses(&[Code::NotFound, Code::Conflict, Code::GrantExceeded, Code::Overloaded]);
     let keys = Operation::guarded(tag, "listApiKeys", "The caller's API keys, in pages.", READING)
         .paged()
         .tagged()
         .gives(200, "A page of keys, without their secrets.", "ApiKeyPage");
     let key = Operation::guarded(tag, "createApiKey", "Make an API key of the caller's.", WRITING)
+        .keyed("The same request with the same key, within a day, is refused: a key is shown once.")
         .takes("ApiKeyRequest")
         .gives(201, "The whole key, this once.", "ApiKeyCreated")
-        .refuses(&[Code::Conflict, Code::GrantExceeded]);
+        .refuses(&[Code::Conflict, Code::SecretShown, Code::GrantExceeded]);
     let revoke = Operation::guarded(tag, "revokeApiKey", "Revoke one of the caller's API keys.", WRITING)
         .at("id", "The public part of the key.")
         .gives_nothing(204, "It is revoked.")
@@ -184,6 +196,7 @@ fn accounts() -> Vec<Route> {
         ("/api/v1/audit-events", "get", events),
         ("/api/v1/users", "get", users),
         ("/api/v1/users", "post", user),
+        ("/api/v1/users/{id}", "patch", change),
         ("/api/v1/api-keys", "get", keys),
         ("/api/v1/api-keys", "post", key),
         ("/api/v1/api-keys/{id}", "delete", revoke),

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::metrics;
 use crate::auth::event_kinds;
 use crate::query::{HISTORY_MESSAGES_MAX, QUESTION_CHARS_MAX};
 
@@ -23,13 +24,14 @@ pub(super) fn reference(name: &str) -> Value {
 /// Every schema by its name.
 pub(super) fn all() -> Value {
     let mut schemas = Map::new();
-    for group in [refusals(), auth(), accounts(), queries(), jobs(), openai(), operation()] {
+    for group in [refusals(), auth(), accounts(), queries(), jobs(), openai(), metrics::schemas(), operation()] {
         schemas.extend(group.into_iter().map(|(name, schema)| (name.to_owned(), schema)));
     }
     Value::Object(schemas)
 }
 
-type Group = Vec<(&'static str, Value)>;
+/// Schemas by their names.
+pub(super) type Group = Vec<(&'static str, Value)>;
 
 fn refusals() -> Group {
     let problem = object(
@@ -98,8 +100,25 @@ fn accounts() -> Group {
         ],
         &[],
     );
-    let user =
-        object(&[("id", text("")), ("username", text("")), ("role", choice(&ROLES)), ("created_at", time())], &[]);
+    let user_edit = json!({
+        "type": "object",
+        "minProperties": 1,
+        "properties": {
+            "role": choice(&ROLES),
+            "password": { "type": "string", "format": "password", "minLength": 8, "maxLength": 128 },
+            "disabled": { "type": "boolean" },
+        },
+    });
+    let user = object(
+        &[
+            ("id", text("")),
+            ("username", text("")),
+            ("role", choice(&ROLES)),
+            ("created_at", time()),
+            ("disabled_at", time()),
+        ],
+        &["disabled_at"],
+    );
     let key_request = object(
         &[
             ("name", json!({ "type": "string", "minLength": 1, "maxLength": 64 })),
@@ -121,6 +140,7 @@ fn accounts() -> Group {
     let created = [&[("key", text("The whole key, this once."))][..], &listed[..]].concat();
     vec![
         ("UserRequest", closed(user_request)),
+        ("UserEditRequest", closed(user_edit)),
         ("User", user),
         ("UserPage", page("User")),
         ("ApiKeyRequest", closed(key_request)),
@@ -381,6 +401,7 @@ fn operation() -> Group {
         &[
             ("entries", integer("Answers that are kept.")),
             ("hits", integer("")),
+            ("shared_hits", integer("Of these, the ones that another process had kept.")),
             ("misses", integer("")),
             ("hit_rate", number("From 0 to 1.")),
         ],
@@ -395,7 +416,7 @@ fn operation() -> Group {
 }
 
 /// An object that has these members, all but the optional ones always.
-fn object(members: &[(&'static str, Value)], optional: &[&str]) -> Value {
+pub(super) fn object(members: &[(&'static str, Value)], optional: &[&str]) -> Value {
     let properties: Map<String, Value> =
         members.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
     let required: Vec<&str> = members.iter().map(|(name, _)| *name).filter(|name| !optional.contains(name)).collect();
@@ -414,15 +435,15 @@ fn page(item: &str) -> Value {
     object(&[("items", list(&reference(item))), ("next_cursor", cursor)], &["next_cursor"])
 }
 
-fn list(item: &Value) -> Value {
+pub(super) fn list(item: &Value) -> Value {
     json!({ "type": "array", "items": item })
 }
 
-fn choice(words: &[&str]) -> Value {
+pub(super) fn choice(words: &[&str]) -> Value {
     json!({ "type": "string", "enum": words })
 }
 
-fn time() -> Value {
+pub(super) fn time() -> Value {
     integer("Seconds of the Unix epoch.")
 }
 
@@ -434,15 +455,15 @@ fn flag(description: &str) -> Value {
     json!({ "type": "boolean", "default": false, "description": description })
 }
 
-fn text(description: &str) -> Value {
+pub(super) fn text(description: &str) -> Value {
     described(json!({ "type": "string" }), description)
 }
 
-fn integer(description: &str) -> Value {
+pub(super) fn integer(description: &str) -> Value {
     described(json!({ "type": "integer" }), description)
 }
 
-fn number(description: &str) -> Value {
+pub(super) fn number(description: &str) -> Value {
     described(json!({ "type": "number" }), description)
 }
 

@@ -9,16 +9,18 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use common::access::Permission;
-use http::StatusCode;
 use http::header::CACHE_CONTROL;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use super::batch::idempotency_key;
 use crate::api::Services;
 use crate::api::error::ApiError;
 use crate::api::extract::{Allowed, JsonBody, PathText, QueryString, Reading, Writing};
 use crate::api::middleware::Origin;
 use crate::api::page::{Page, PageQuery};
 use crate::auth::{ApiKeyInput, ListedKey};
+use crate::base::trace::within;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a JSON object")]
@@ -76,7 +78,7 @@ pub(in crate::api) async fn list(
     let limit = query.limit()?;
     let mark = query.after()?;
     let after = mark.as_deref().map(|mark| parse_mark("cursor", mark)).transpose()?;
-    let keys = services.api_keys.list(&caller, after, limit + 1).await?;
+    let keys = within("api_keys.list", services.api_keys.list(&caller, after, limit + 1)).await?;
     let answers = keys.into_iter().map(ApiKeyAnswer::from).collect();
     Ok(Json(Page::cut(answers, limit, |key: &ApiKeyAnswer| write_mark(key.created_at, &key.id))))
 }
@@ -86,6 +88,7 @@ pub(in crate::api) async fn create(
     Allowed { caller, .. }: Allowed<Writing>,
     State(services): State<Arc<Services>>,
     origin: Origin,
+    headers: HeaderMap,
     JsonBody(request): JsonBody<ApiKeyRequest>,
 ) -> Result<Response, ApiError> {
     let input = ApiKeyInput {
@@ -93,7 +96,10 @@ pub(in crate::api) async fn create(
         permissions: request.permissions,
         expires_in_days: request.expires_in_days,
     };
-    let created = services.api_keys.create(&caller, input, &origin.client()).await?;
+    let key = idempotency_key(&headers)?;
+    let client = origin.client();
+    let created =
+        within("api_keys.create", services.api_keys.create(&caller, input, key.as_deref(), &client)).await?;
     let answer = CreatedAnswer { key: created.key.reveal(), listed: created.listed.into() };
     Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
@@ -105,7 +111,7 @@ pub(in crate::api) async fn revoke(
     origin: Origin,
     PathText(id): PathText,
 ) -> Result<StatusCode, ApiError> {
-    services.api_keys.revoke(&caller, &id, &origin.client()).await?;
+    within("api_keys.revoke", services.api_keys.revoke(&caller, &id, &origin.client())).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

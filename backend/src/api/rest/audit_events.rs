@@ -15,6 +15,7 @@ use crate::api::error::ApiError;
 use crate::api::extract::{Administering, Allowed, QueryString};
 use crate::api::page::{self, Page};
 use crate::auth::{EventsWanted, ListedEvent};
+use crate::base::trace::within;
 
 /// What a client may ask of the list.
 #[derive(Deserialize)]
@@ -76,7 +77,7 @@ pub(in crate::api) async fn list(
         // One more tells whether there are more.
         limit: limit + 1,
     };
-    let events = services.audit.list(&wanted).await?;
+    let events = within("audit.list", services.audit.list(&wanted)).await?;
     let answers = events.into_iter().map(EventAnswer::from).collect();
     Ok(Json(Page::cut(answers, limit, |event: &EventAnswer| write_mark(event.at, &event.id))))
 }

@@ -17,6 +17,7 @@ use super::jobs::JobAnswer;
 use crate::api::Services;
 use crate::api::error::ApiError;
 use crate::api::extract::{Allowed, Executing, JsonBody};
+use crate::base::trace::within;
 use crate::query::Question;
 use crate::worker::{JobInput, Priority};
 
@@ -66,13 +67,14 @@ pub(in crate::api) async fn create(
         priority: request.priority,
         idempotency_key: idempotency_key(&headers)?,
     };
-    let (job, is_new) = services.jobs.create(&caller, &input).await?;
+    let (job, is_new) = within("jobs.create", services.jobs.create(&caller, &input)).await?;
     let location = HeaderValue::try_from(format!("/api/v1/jobs/{}", job.id)).map_err(ApiError::internal)?;
     let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, [(LOCATION, location)], Json(JobAnswer::from(job))).into_response())
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+/// The client's key for a request that is to be done once; its form is checked by what does it.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let refused = |why: &str| ApiError::input("Idempotency-Key", why);
     let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
     match (values.next(), values.next()) {

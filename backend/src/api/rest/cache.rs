@@ -16,6 +16,8 @@ use crate::api::extract::{Administering, Allowed, Reading};
 pub(in crate::api) struct StatsAnswer {
     entries: u64,
     hits: u64,
+    /// Of these, the ones that another process had kept.
+    shared_hits: u64,
     misses: u64,
     /// From 0 to 1; 0 before the first question.
     hit_rate: f64,
@@ -30,7 +32,13 @@ pub(in crate::api) struct ClearAnswer {
 /// `GET /api/v1/cache`
 pub(in crate::api) async fn stats(_: Allowed<Reading>, State(services): State<Arc<Services>>) -> Json<StatsAnswer> {
     let stats = services.queries.cache_stats().await;
-    Json(StatsAnswer { entries: stats.entries, hits: stats.hits, misses: stats.misses, hit_rate: stats.hit_rate() })
+    Json(StatsAnswer {
+        entries: stats.entries,
+        hits: stats.hits,
+        shared_hits: stats.shared_hits,
+        misses: stats.misses,
+        hit_rate: stats.hit_rate(),
+    })
 }
 
 /// `DELETE /api/v1/cache`

@@ -13,6 +13,7 @@ use crate::api::Services;
 use crate::api::error::ApiError;
 use crate::api::extract::{Administering, Allowed, Executing, PathText, QueryString, Reading};
 use crate::api::page::{Page, PageQuery};
+use crate::base::trace::within;
 use crate::worker::{ItemAnswer, ItemStatus, Job, JobItem, JobStatus, Priority};
 
 /// Times are seconds of the Unix epoch.
@@ -114,7 +115,7 @@ pub(in crate::api) async fn list(
     QueryString(query): QueryString<PageQuery>,
 ) -> Result<Json<Page<JobAnswer>>, ApiError> {
     let limit = query.limit()?;
-    let jobs = services.jobs.list(&caller, query.after()?.as_deref(), limit + 1).await?;
+    let jobs = within("jobs.list", services.jobs.list(&caller, query.after()?.as_deref(), limit + 1)).await?;
     let answers = jobs.into_iter().map(JobAnswer::from).collect();
     Ok(Json(Page::cut(answers, limit, |job: &JobAnswer| job.id.clone())))
 }
@@ -128,8 +129,8 @@ pub(in crate::api) async fn get(
 ) -> Result<Json<JobDetails>, ApiError> {
     let limit = query.limit()?;
     let from = query.after()?.as_deref().map(after_mark).transpose()?.unwrap_or(0);
-    let job = services.jobs.get(&caller, &id).await?;
-    let items = services.jobs.items(&job, from, limit + 1).await?;
+    let job = within("jobs.get", services.jobs.get(&caller, &id)).await?;
+    let items = within("jobs.items", services.jobs.items(&job, from, limit + 1)).await?;
     let answers = items.into_iter().map(ItemDetails::from).collect();
     let results = Page::cut(answers, limit, |item: &ItemDetails| item.index.to_string());
     Ok(Json(JobDetails { job: job.into(), results }))
@@ -141,7 +142,7 @@ pub(in crate::api) async fn cancel(
     State(services): State<Arc<Services>>,
     PathText(id): PathText,
 ) -> Result<Json<JobAnswer>, ApiError> {
-    Ok(Json(services.jobs.cancel(&caller, &id).await?.into()))
+    Ok(Json(within("jobs.cancel", services.jobs.cancel(&caller, &id)).await?.into()))
 }
 
 /// `POST /api/v1/jobs/{id}/requeue`
@@ -150,7 +151,7 @@ pub(in crate::api) async fn requeue(
     State(services): State<Arc<Services>>,
     PathText(id): PathText,
 ) -> Result<Json<JobAnswer>, ApiError> {
-    Ok(Json(services.jobs.requeue(&caller, &id).await?.into()))
+    Ok(Json(within("jobs.requeue", services.jobs.requeue(&caller, &id)).await?.into()))
 }
 
 /// The place after the one that the page before ended with.

@@ -9,6 +9,7 @@ pub(super) mod batch;
 pub(super) mod cache;
 pub(super) mod health;
 pub(super) mod jobs;
+pub(super) mod metrics;
 pub(super) mod models;
 pub(super) mod openai;
 mod openai_types;

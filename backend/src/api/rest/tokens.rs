@@ -10,15 +10,16 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use common::access::Permission;
 use common::secret::Secret;
-use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::api::Services;
 use crate::api::error::ApiError;
-use crate::api::extract::{Allowed, JsonBody, Known};
+use crate::api::extract::{Allowed, JsonBody, Known, bearer, only};
 use crate::api::middleware::Origin;
 use crate::auth::TokenPair;
+use crate::base::trace::within;
 
 /// How long verifiers may keep the key set: short enough that a new key is known before it signs.
 const JWKS_CACHING: &str = "public, max-age=300";
@@ -63,7 +64,8 @@ pub(in crate::api) async fn login(
     JsonBody(request): JsonBody<LoginRequest>,
 ) -> Result<Response, ApiError> {
     let password = Secret::new(request.password);
-    let pair = services.sessions.login(&request.username, password, &origin.client()).await?;
+    let pair =
+        within("sessions.login", services.sessions.login(&request.username, password, &origin.client())).await?;
     Ok(answer(&pair))
 }
 
@@ -74,17 +76,24 @@ pub(in crate::api) async fn refresh(
     JsonBody(request): JsonBody<RefreshRequest>,
 ) -> Result<Response, ApiError> {
     let token = Secret::new(request.refresh_token);
-    let pair = services.sessions.refresh(&token, &origin.client()).await?;
+    let pair = within("sessions.refresh", services.sessions.refresh(&token, &origin.client())).await?;
     Ok(answer(&pair))
 }
 
-/// `POST /auth/logout`: whoever holds the refresh token may end its session.
+/// `POST /auth/logout`: whoever holds the refresh token may end its session. An access token that is sent with it ends
+/// as well; one that does not hold anyway is no reason to refuse.
 pub(in crate::api) async fn logout(
     State(services): State<Arc<Services>>,
     origin: Origin,
+    headers: HeaderMap,
     JsonBody(request): JsonBody<RefreshRequest>,
 ) -> Result<StatusCode, ApiError> {
-    services.sessions.logout(&Secret::new(request.refresh_token), &origin.client()).await?;
+    let access_token = only(&headers, &AUTHORIZATION)?.and_then(|value| bearer(value).ok());
+    within(
+        "sessions.logout",
+        services.sessions.logout(&Secret::new(request.refresh_token), access_token, &origin.client()),
+    )
+    .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -93,7 +102,7 @@ pub(in crate::api) async fn me(
     Allowed { caller, .. }: Allowed<Known>,
     State(services): State<Arc<Services>>,
 ) -> Result<Json<MeAnswer>, ApiError> {
-    let user = services.users.get(&caller.subject).await?;
+    let user = within("users.get", services.users.get(&caller.subject)).await?;
     Ok(Json(MeAnswer {
         id: user.id,
         username: user.name,

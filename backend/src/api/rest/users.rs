@@ -9,15 +9,17 @@ use axum::Json;
 use axum::extract::State;
 use common::access::Role;
 use common::secret::Secret;
-use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::batch::idempotency_key;
 use crate::api::Services;
 use crate::api::error::ApiError;
-use crate::api::extract::{Administering, Allowed, JsonBody, QueryString};
+use crate::api::extract::{Administering, Allowed, JsonBody, PathText, QueryString};
 use crate::api::middleware::Origin;
 use crate::api::page::{Page, PageQuery};
-use crate::auth::User;
+use crate::auth::{User, UserEdit};
+use crate::base::trace::within;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a JSON object")]
@@ -27,6 +29,23 @@ pub(in crate::api) struct UserRequest {
     role: Role,
 }
 
+/// What is left out stays.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
+pub(in crate::api) struct UserEditRequest {
+    #[serde(default, deserialize_with = "present")]
+    role: Option<Role>,
+    #[serde(default, deserialize_with = "present")]
+    password: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    disabled: Option<bool>,
+}
+
+/// A member that may be left out, and holds something where it is there: null would be neither.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 #[derive(Serialize)]
 pub(in crate::api) struct UserAnswer {
     id: String,
@@ -34,11 +53,20 @@ pub(in crate::api) struct UserAnswer {
     role: Role,
     /// Seconds of the Unix epoch.
     created_at: i64,
+    /// Seconds of the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disabled_at: Option<i64>,
 }
 
 impl From<User> for UserAnswer {
     fn from(user: User) -> Self {
-        Self { id: user.id, username: user.name, role: user.role, created_at: user.created_at }
+        Self {
+            id: user.id,
+            username: user.name,
+            role: user.role,
+            created_at: user.created_at,
+            disabled_at: user.disabled_at,
+        }
     }
 }
 
@@ -49,7 +77,7 @@ pub(in crate::api) async fn list(
     QueryString(query): QueryString<PageQuery>,
 ) -> Result<Json<Page<UserAnswer>>, ApiError> {
     let limit = query.limit()?;
-    let users = services.users.list(query.after()?.as_deref(), limit + 1).await?;
+    let users = within("users.list", services.users.list(query.after()?.as_deref(), limit + 1)).await?;
     let answers = users.into_iter().map(UserAnswer::from).collect();
     Ok(Json(Page::cut(answers, limit, |user: &UserAnswer| user.id.clone())))
 }
@@ -59,10 +87,31 @@ pub(in crate::api) async fn create(
     Allowed { caller, .. }: Allowed<Administering>,
     State(services): State<Arc<Services>>,
     origin: Origin,
+    headers: HeaderMap,
     JsonBody(request): JsonBody<UserRequest>,
 ) -> Result<(StatusCode, Json<UserAnswer>), ApiError> {
     let password = Secret::new(request.password);
-    let user =
-        services.users.create_for(&caller, &request.username, password, request.role, &origin.client()).await?;
+    let (name, role, client) = (request.username.as_str(), request.role, origin.client());
+    let user = match idempotency_key(&headers)? {
+        Some(key) => {
+            let made = services.users.create_once_for(&caller, &key, (name, password, role), &client);
+            within("users.create", made).await?
+        }
+        None => within("users.create", services.users.create_for(&caller, name, password, role, &client)).await?,
+    };
     Ok((StatusCode::CREATED, Json(user.into())))
+}
+
+/// `PATCH /api/v1/users/{id}`
+pub(in crate::api) async fn change(
+    Allowed { caller, .. }: Allowed<Administering>,
+    State(services): State<Arc<Services>>,
+    origin: Origin,
+    PathText(id): PathText,
+    JsonBody(request): JsonBody<UserEditRequest>,
+) -> Result<Json<UserAnswer>, ApiError> {
+    let edit =
+        UserEdit { role: request.role, password: request.password.map(Secret::new), disabled: request.disabled };
+    let user = within("users.change", services.users.change_for(&caller, &id, edit, &origin.client())).await?;
+    Ok(Json(user.into()))
 }

@@ -24,7 +24,7 @@ pub struct Jobs {
     pub backoff_max: Duration,
     /// How long after a worker's last sign of life others take over.
     pub lease: Duration,
-    /// How often an idle worker looks for work of other processes.
+    /// How often a worker looks into the database for work that it has not heard of.
     pub poll: Duration,
     /// The longest answer that is kept, in bytes.
     pub answer_bytes_max: usize,

@@ -24,7 +24,8 @@ section! {
         pub(in crate::config) backoff_max: At<Millis> = "5m",
         /// How long after the last sign of life of a worker others take over what it had.
         pub(in crate::config) lease: At<Millis> = "30s",
-        /// How often a worker with nothing to do looks for work of other processes.
+        /// How often a worker looks into the database for work that it has not heard of: without Redis, for all that of
+        /// other processes.
         pub(in crate::config) poll: At<Millis> = "1s",
         /// The longest answer that is kept; what is beyond it is cut off.
         pub(in crate::config) answer_max: At<ByteSize> = "64KiB",

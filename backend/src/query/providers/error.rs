@@ -94,6 +94,22 @@ impl ProviderError {
         }
     }
 
+    /// The word in traces.
+    pub(in crate::query) fn word(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::Timeout => "timeout",
+            Self::Broken(_) => "broken",
+            Self::Status { .. } => "status",
+            Self::TooLarge { .. } => "too_large",
+            Self::Malformed(_) => "malformed",
+            Self::Failed => "failed",
+            Self::Cut => "cut",
+            Self::Empty => "empty",
+            Self::LeftAlone { .. } => "left_alone",
+        }
+    }
+
     /// What a client may know of it, to be put behind the model's name.
     pub(in crate::query) fn in_short(&self) -> &'static str {
         match self {

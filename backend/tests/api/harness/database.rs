@@ -20,6 +20,13 @@ pub enum Engine {
     Sqlite,
     /// On a server, at this address.
     Postgres(String),
+    /// On a server, at this address; and what processes share beside it on Redis, at that address.
+    PostgresAndRedis {
+        /// The server's.
+        url: String,
+        /// That of Redis.
+        redis: String,
+    },
 }
 
 /// One security event.
@@ -55,7 +62,7 @@ pub async fn events_on(engine: &Engine, folder: &Path) -> Vec<Event> {
                 SqliteConnection::connect_with(&options).await.expect("the backend has made its database");
             sqlx::query_as(EVENTS).fetch_all(&mut database).await
         }
-        Engine::Postgres(url) => {
+        Engine::Postgres(url) | Engine::PostgresAndRedis { url, .. } => {
             let mut database = PgConnection::connect(url).await.expect("the server takes connections");
             sqlx::query_as(EVENTS).fetch_all(&mut database).await
         }

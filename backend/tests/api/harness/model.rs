@@ -33,6 +33,8 @@ pub enum Script {
     Answer(&'static str),
     /// Answers as `Answer` does, once `FakeModel::release` has been called for it.
     Hold(&'static str),
+    /// Answers as `Hold` does, but fails whoever asks about the first text.
+    HoldOrFail(&'static str, &'static str),
     /// Answers with this status.
     Status(StatusCode),
     /// Answers 429, and wants to be asked again after so many seconds.
@@ -162,6 +164,8 @@ impl Drop for Watch {
 async fn complete(State(model): State<Arc<Inner>>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
     let authorization = headers.get(header::AUTHORIZATION).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let is_streamed = body["stream"] == true;
+    let asked_last = body["messages"].as_array().and_then(|messages| messages.last());
+    let asked_last = asked_last.and_then(|message| message["content"].as_str()).map(str::to_owned);
     let asked = Asked { authorization: authorization.map(std::borrow::Cow::into_owned), body };
     {
         let mut seen = model.seen.lock().expect("no handler panicked");
@@ -176,16 +180,24 @@ async fn complete(State(model): State<Arc<Inner>>, headers: HeaderMap, Json(body
         }
     }
     let script = model.script.lock().expect("no handler panicked").clone();
+    let asked_last = asked_last.unwrap_or_default();
     let mut watch = Watch { model: Arc::clone(&model), has_stayed: false };
     match script {
         Script::Silence => std::future::pending().await,
-        Script::Hold(_) => model.released.acquire().await.expect("the semaphore is never closed").forget(),
+        Script::Hold(_) | Script::HoldOrFail(..) => {
+            model.released.acquire().await.expect("the semaphore is never closed").forget();
+        }
         _ => {}
     }
     watch.has_stayed = true;
     match script {
-        Script::Answer(text) | Script::Hold(text) if is_streamed => told(&model, words(text, false), true),
-        Script::Answer(text) | Script::Hold(text) => completion(text),
+        Script::HoldOrFail(word, _) if asked_last.contains(word) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "the model's own words").into_response()
+        }
+        Script::Answer(text) | Script::Hold(text) | Script::HoldOrFail(_, text) if is_streamed => {
+            told(&model, words(text, false), true)
+        }
+        Script::Answer(text) | Script::Hold(text) | Script::HoldOrFail(_, text) => completion(text),
         Script::Drip(text) => told(&model, words(text, true), true),
         Script::Break(text) => {
             let mut words = words(text, false);

@@ -111,7 +111,13 @@ impl Settings {
         let models: Vec<String> = self.models.iter().map(|model| format!("{{ {model} }}")).collect();
         let place = match &self.engine {
             Engine::Sqlite => format!("path: \"{}\"", database_file(folder).display()),
-            Engine::Postgres(url) => format!("url: {}", secret_file(folder, "database", url)),
+            Engine::Postgres(url) | Engine::PostgresAndRedis { url, .. } => {
+                format!("url: {}", secret_file(folder, "database", url))
+            }
+        };
+        let redis = match &self.engine {
+            Engine::PostgresAndRedis { redis, .. } => format!("redis: {{ url: \"{redis}\", timeout: 2s }}\n"),
+            Engine::Sqlite | Engine::Postgres(_) => String::new(),
         };
         let text = format!(
             "version: 1\n\
@@ -123,7 +129,7 @@ impl Settings {
              introspection: {{ {} }}\n\
              models: [{}]\n\
              routing: {{ {} }}\n\
-             graphql: {{ {} }}\n{}",
+             graphql: {{ {} }}\n{redis}{}",
             self.environment,
             self.server,
             self.database,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::Duration;
 
+use common::traces::TraceId;
 use http::{HeaderValue, Method};
 use prometheus::IntCounter;
 use serde::Serialize;
@@ -30,6 +31,8 @@ pub(crate) struct Entry {
     /// Milliseconds since the Unix epoch, when the answer was complete.
     pub time_unix_ms: u64,
     pub request_id: HeaderValue,
+    /// The trace that it belongs to, where traces are told.
+    pub trace_id: Option<TraceId>,
     pub method: Method,
     pub path: Box<str>,
     pub host: Option<Box<str>>,
@@ -41,6 +44,9 @@ pub(crate) struct Entry {
     pub auth_tried: Vec<Arc<str>>,
     /// What would have been refused, were it enforced: policy and code of each.
     pub shadow: Vec<(Option<Arc<str>>, &'static str)>,
+    /// The upstream's name in the configuration.
+    pub to: Option<Arc<str>>,
+    /// The address of its server.
     pub upstream: Option<Arc<str>>,
     pub client: Option<IpAddr>,
     pub subject: Option<Arc<str>>,
@@ -153,6 +159,8 @@ impl<W: Write> Writer<W> {
 struct Line<'a> {
     time: String,
     request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
     method: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<&'a str>,
@@ -168,6 +176,8 @@ struct Line<'a> {
     auth_tried: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shadow: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -189,6 +199,7 @@ impl<'a> From<&'a Entry> for Line<'a> {
         Self {
             time: rfc3339(entry.time_unix_ms),
             request_id: entry.request_id.to_str().unwrap_or(""),
+            trace_id: entry.trace_id.map(|id| id.to_string()),
             method: entry.method.as_str(),
             host: entry.host.as_deref(),
             path: &entry.path,
@@ -202,6 +213,7 @@ impl<'a> From<&'a Entry> for Line<'a> {
                 .iter()
                 .map(|(policy, code)| format!("{}:{code}", policy.as_deref().unwrap_or("-")))
                 .collect(),
+            to: entry.to.as_deref(),
             upstream: entry.upstream.as_deref(),
             client: entry.client,
             subject: entry.subject.as_deref(),
@@ -251,6 +263,7 @@ mod tests {
         Entry {
             time_unix_ms: 1_795_501_961_123,
             request_id: HeaderValue::from_static("r-1"),
+            trace_id: None,
             method: Method::GET,
             path: "/api/v1/models".into(),
             host: Some("api.test".into()),
@@ -260,6 +273,7 @@ mod tests {
             policy: None,
             auth_tried: Vec::new(),
             shadow: Vec::new(),
+            to: Some("api".into()),
             upstream: Some("127.0.0.1:8000".into()),
             client: Some(IpAddr::from([127, 0, 0, 1])),
             subject: None,

@@ -19,9 +19,7 @@ pub(crate) struct Metrics {
     refusals: IntCounterVec,
     shadow_refusals: IntCounterVec,
     request_seconds: HistogramVec,
-    upstream_healthy: IntGaugeVec,
-    upstream_ejected: IntGaugeVec,
-    upstream_retries: IntCounterVec,
+    upstreams: UpstreamMetrics,
     config_reloads: IntCounterVec,
     config_last_reload_success: IntGauge,
     certificate_expiry: IntGaugeVec,
@@ -34,6 +32,8 @@ pub(crate) struct Metrics {
     pub handshakes_failed: IntCounter,
     /// Access log lines that found the queue full.
     pub access_log_lost: IntCounter,
+    /// Spans that found the queue full or the collector away.
+    pub spans_dropped: IntCounter,
     /// What is seen of the store that gateways share.
     pub store: StoreMetrics,
     /// What is seen of credentials and their sources.
@@ -120,6 +120,58 @@ impl StoreMetrics {
     }
 }
 
+/// What is seen of upstreams and their servers.
+#[derive(Debug)]
+struct UpstreamMetrics {
+    healthy: IntGaugeVec,
+    ejected: IntGaugeVec,
+    retries: IntCounterVec,
+    requests: IntCounterVec,
+    mirrored: IntCounterVec,
+}
+
+impl UpstreamMetrics {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counters =
+            |name, help, labels: &[&str]| registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?);
+        let gauges =
+            |name, help| registered(registry, IntGaugeVec::new(Opts::new(name, help), &["upstream", "endpoint"])?);
+        Ok(Self {
+            healthy: gauges("gateway_upstream_healthy", "Whether the endpoint gets requests: 1 or 0.")?,
+            ejected: gauges(
+                "gateway_upstream_ejected",
+                "Whether the endpoint is left out for its failures: 1 or 0.",
+            )?,
+            retries: counters("gateway_upstream_retries_total", "Attempts after the first.", &["upstream"])?,
+            requests: counters(
+                "gateway_upstream_requests_total",
+                "Requests by the upstream that was chosen for them, retries not counted.",
+                &["route", "upstream"],
+            )?,
+            mirrored: counters(
+                "gateway_mirrored_total",
+                "Requests that were to be copied to another upstream, by what became of the copy.",
+                &["route", "outcome"],
+            )?,
+        })
+    }
+}
+
+/// What became of a route's copies.
+#[derive(Clone, Debug)]
+pub(crate) struct MirrorMetrics {
+    /// Answered, whatever the answer was.
+    pub answered: IntCounter,
+    /// No server was fit, or the connection broke, or it took too long.
+    pub failed: IntCounter,
+    /// Not made: as many as are allowed were under way.
+    pub crowded: IntCounter,
+    /// Not sent: the body was too large.
+    pub too_large: IntCounter,
+    /// Not sent: the request itself did not arrive completely, or was over before it had.
+    pub unfinished: IntCounter,
+}
+
 /// The handles of one route, looked up once at load.
 #[derive(Debug)]
 pub(crate) struct RouteMetrics {
@@ -162,17 +214,7 @@ impl Metrics {
                     &["route"],
                 )?,
             )?,
-            upstream_healthy: gauges(
-                "gateway_upstream_healthy",
-                "Whether the endpoint gets requests: 1 or 0.",
-                &["upstream", "endpoint"],
-            )?,
-            upstream_ejected: gauges(
-                "gateway_upstream_ejected",
-                "Whether the endpoint is left out for its failures: 1 or 0.",
-                &["upstream", "endpoint"],
-            )?,
-            upstream_retries: counters("gateway_upstream_retries_total", "Attempts after the first.", &["upstream"])?,
+            upstreams: UpstreamMetrics::new(&registry)?,
             config_reloads: counters("gateway_config_reloads_total", "Attempts to reload.", &["outcome"])?,
             config_last_reload_success: gauge(
                 "gateway_config_last_reload_success",
@@ -199,6 +241,10 @@ impl Metrics {
                 "Handshakes that failed or took too long.",
             )?,
             access_log_lost: counter("gateway_access_log_lost_total", "Access log lines that found the queue full.")?,
+            spans_dropped: counter(
+                "gateway_spans_dropped_total",
+                "Spans that found the queue full or the collector away.",
+            )?,
             store: StoreMetrics::new(&registry)?,
             auth: AuthMetrics::new(&registry)?,
             registry,
@@ -226,19 +272,19 @@ impl Metrics {
 
     /// The health gauge of one endpoint.
     pub(crate) fn endpoint_healthy(&self, upstream: &str, endpoint: &str) -> IntGauge {
-        self.upstream_healthy.with_label_values(&[upstream, endpoint])
+        self.upstreams.healthy.with_label_values(&[upstream, endpoint])
     }
 
     /// The gauge of an endpoint that is left out.
     pub(crate) fn endpoint_ejected(&self, upstream: &str, endpoint: &str) -> IntGauge {
-        self.upstream_ejected.with_label_values(&[upstream, endpoint])
+        self.upstreams.ejected.with_label_values(&[upstream, endpoint])
     }
 
     /// Shows the health of an endpoint no longer, because it is in no configuration any more.
     pub(crate) fn forget_endpoint(&self, upstream: &str, endpoint: &str) {
         // An error means that it was not shown, which is what is wanted.
-        let _ = self.upstream_healthy.remove_label_values(&[upstream, endpoint]);
-        let _ = self.upstream_ejected.remove_label_values(&[upstream, endpoint]);
+        let _ = self.upstreams.healthy.remove_label_values(&[upstream, endpoint]);
+        let _ = self.upstreams.ejected.remove_label_values(&[upstream, endpoint]);
     }
 
     /// Tells of a reload.
@@ -263,9 +309,26 @@ impl Metrics {
         self.certificate_orders.with_label_values(&[certificate, if success { "ok" } else { "failed" }]).inc();
     }
 
+    /// The counter of a route's requests to one upstream.
+    pub(crate) fn requests_to(&self, route: &str, upstream: &str) -> IntCounter {
+        self.upstreams.requests.with_label_values(&[route, upstream])
+    }
+
+    /// The counters of a route's copies.
+    pub(crate) fn mirror(&self, route: &str) -> MirrorMetrics {
+        let outcome = |outcome: &str| self.upstreams.mirrored.with_label_values(&[route, outcome]);
+        MirrorMetrics {
+            answered: outcome("answered"),
+            failed: outcome("failed"),
+            crowded: outcome("crowded"),
+            too_large: outcome("too_large"),
+            unfinished: outcome("unfinished"),
+        }
+    }
+
     /// The retry counter of one upstream.
     pub(crate) fn retries(&self, upstream: &str) -> IntCounter {
-        self.upstream_retries.with_label_values(&[upstream])
+        self.upstreams.retries.with_label_values(&[upstream])
     }
 
     /// Everything in the text format that Prometheus scrapes.

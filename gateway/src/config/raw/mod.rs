@@ -14,6 +14,7 @@ pub(super) mod revocations;
 pub(super) mod routes;
 pub(super) mod server;
 pub(super) mod stores;
+pub(super) mod traffic;
 pub(super) mod upstreams;
 
 use common::section;
@@ -33,6 +34,8 @@ section! {
         pub log: server::Log = "{}",
         /// Limits and deadlines for all connections.
         pub server: server::Server = "{}",
+        /// Traces, told to a collector by OTLP.
+        pub traces: Option<common::traces::Traces> = "null",
         /// The operators' side door: metrics and health.
         pub admin: Option<server::Admin> = "null",
         /// How the client's address is found.

@@ -5,7 +5,9 @@ use common::{choice, section};
 
 use super::answers::{Redirect, Respond, Rewrite};
 use super::headers::{RequestRules, ResponseRules};
+use super::traffic::{DeadlineUntil, Mirror, SplitSide};
 use crate::config::fields::Compress;
+use crate::config::targets::SplitBy;
 use crate::config::values::{HostPattern, MethodNeeds, Network, PathPattern, Require, RouteAuth, RouteMethod};
 
 choice! {
@@ -106,8 +108,15 @@ section! {
         pub pass_client_certificate: At<bool> = "false",
         /// Limits that count here.
         pub limits: Vec<At<String>> = "[]",
-        /// Upstream that answers. A route has exactly one of `to`, `respond` and `redirect`.
+        /// Upstream that answers. A route has exactly one of `to`, `split`, `respond` and `redirect`.
         pub to: Option<At<String>> = "null",
+        /// Upstreams that answer, each for its share of the requests. A request stays with its side when it is tried again.
+        pub split: Vec<SplitSide> = "[]",
+        /// What decides between the sides: `request` draws for each request; `client.ip`, `identity.subject`, `header.NAME` and
+        /// `cookie.NAME` lead the same caller to the same side, and requests without it are drawn for.
+        pub split_by: Option<At<SplitBy>> = "null",
+        /// Copies of requests for another upstream.
+        pub mirror: Option<Mirror> = "null",
         /// Answer this instead of asking an upstream.
         pub respond: Option<Respond> = "null",
         /// Send clients elsewhere instead of asking an upstream.
@@ -122,10 +131,20 @@ section! {
         pub compress: Compress = "false",
         /// How long to wait for the first byte of the answer, where it differs from the upstream's own.
         pub timeout: Option<Millis> = "null",
+        /// How long the whole request may take, from its head to the last byte of the answer: waits, attempts and pauses between
+        /// them included. The upstream is told what is left. Without it, each wait has only its own bound.
+        pub deadline: Option<Millis> = "null",
+        /// Up to where the deadline holds.
+        pub deadline_until: DeadlineUntil = "end",
         /// Whether clients may turn a request into a WebSocket (HTTP/1.1 only). Without it, upgrades are not passed on.
         pub websocket: bool = "false",
         /// How long a WebSocket may be silent before it is closed.
         pub websocket_idle: Millis = "1h",
+        /// After how long a silence of the upstream a comment is put into an answer of server-sent events (`text/event-stream`
+        /// in chunks, not encoded), between two events, so that nobody on the way takes the stream for dead. How long the
+        /// upstream may be silent is still its timeout. Only for upstreams in HTTP/1.1 without `tls`; requests here do not
+        /// share connections.
+        pub sse_heartbeat: Option<At<Millis>> = "null",
         /// Size of a request's body; larger ones are answered 413.
         pub body_max: ByteSize = "10MiB",
         /// Which requests are written to the access log.

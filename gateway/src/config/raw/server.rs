@@ -1,5 +1,7 @@
 //! Keys of `environment`, `log`, `server`, `admin` and `client_ip`.
 
+use std::path::PathBuf;
+
 use common::settings::{At, ByteSize, Millis};
 use common::{choice, section};
 
@@ -78,6 +80,9 @@ section! {
         /// How often to look whether this file, or one that it names, has changed, and then reload. Without it, only SIGHUP and
         /// the admin listener do.
         pub watch: Option<Millis> = "null",
+        /// A Unix socket by which `gateway run --upgrade` takes over the listening sockets of the running gateway, so that a new
+        /// program or configuration comes without a lost connection. Without it, that is not possible.
+        pub upgrade_socket: Option<At<PathBuf>> = "null",
         /// Connections open at a time; more are closed at the door.
         pub max_connections: u32 = "20000",
         /// Connections open at a time from one address; more are closed at the door.

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use common::secret::SecretRef;
 use common::settings::{At, Millis, Percent};
 use common::{choice, section};
 
-use crate::config::targets::{DnsName, HashBy, Target};
-use crate::config::values::Address;
+use crate::config::targets::{DnsName, EndpointPort, HashBy, Target};
+use crate::config::values::{Address, HttpUrl};
 
 choice! {
     /// Whose turn it is. Weights and slow start count in all of them but `hash`, which takes weights alone.
@@ -90,17 +91,38 @@ section! {
 }
 
 section! {
-    /// Where to learn the addresses of the servers: exactly one of `dns` and `file`.
+    /// Where to learn the addresses of the servers: exactly one of `dns`, `file` and `kubernetes`.
     pub(crate) struct Discovery {
         /// A name and a port, such as `api.internal:8000`: all A and AAAA records; or `srv:_http._tcp.api.internal`: the SRV
         /// records, with their ports and weights.
         pub dns: Option<At<DnsName>> = "null",
         /// A YAML file with `targets: [...]`, as they would stand here.
         pub file: Option<At<PathBuf>> = "null",
+        /// The endpoints of a service in Kubernetes.
+        pub kubernetes: Option<Kubernetes> = "null",
         /// Name servers to ask; without them, those of the system.
         pub servers: Vec<Address> = "[]",
-        /// How often to look. What was found last is kept when nothing can be found.
+        /// How often to look. What was found last is kept when nothing can be found. Not for `kubernetes`, which tells of changes.
         pub every: Millis = "5s",
+    }
+}
+
+section! {
+    /// A service in Kubernetes whose `EndpointSlices` are listed and watched. Needs a program with the feature `kubernetes`, which is
+    /// on unless it was built without.
+    pub(crate) struct Kubernetes {
+        /// Name of the service.
+        pub service: At<String> => "name the service, such as service: api",
+        /// Its namespace; without it, that of the pod the gateway runs in.
+        pub namespace: Option<At<String>> = "null",
+        /// The port of the endpoints, by its name or its number (not the service's own); without it, the only one there is.
+        pub port: Option<EndpointPort> = "null",
+        /// URL of the API server; without it, that of the cluster the gateway runs in (`KUBERNETES_SERVICE_HOST`).
+        pub server: Option<At<HttpUrl>> = "null",
+        /// PEM file with the authorities that the API server's certificate is verified against; nobody else is trusted.
+        pub ca: At<PathBuf> = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+        /// What the gateway shows to the API server. Read anew before each request, because it is rotated.
+        pub token: At<SecretRef> = "file:/var/run/secrets/kubernetes.io/serviceaccount/token",
     }
 }
 

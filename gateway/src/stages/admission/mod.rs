@@ -12,6 +12,7 @@ pub(crate) mod cors;
 pub(crate) mod rate_by_ip;
 pub(crate) mod sanity;
 pub(crate) mod size;
+pub(crate) mod trace;
 
 use std::sync::Arc;
 

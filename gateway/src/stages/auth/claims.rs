@@ -10,11 +10,11 @@ use crate::config::checked::ClaimNames;
 
 /// The members of a JSON object. Which of two members of one name counts would be a guess, so there are none (RFC 7519 §4).
 #[derive(Debug, Default)]
-pub(super) struct Claims(Map<String, Value>);
+pub(crate) struct Claims(Map<String, Value>);
 
 /// What is read from claims, as the configuration says.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     subject: String,
     permissions: Box<[String]>,
     roles: Box<[String]>,
@@ -25,7 +25,7 @@ pub(super) struct Reader {
 
 /// A claim is missing, or is not of the kind that it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ClaimWrong;
+pub(crate) struct ClaimWrong;
 
 impl Claims {
     /// A claim by its name, or by the path to it.
@@ -92,7 +92,7 @@ fn says(value: &Value, wanted: &str) -> bool {
 }
 
 impl Reader {
-    pub(super) fn new(names: &ClaimNames, kept: &Arc<[Arc<str>]>) -> Self {
+    pub(crate) fn new(names: &ClaimNames, kept: &Arc<[Arc<str>]>) -> Self {
         Self {
             subject: names.subject.clone(),
             permissions: names.permissions.clone().into(),
@@ -106,7 +106,7 @@ impl Reader {
     ///
     /// # Errors
     /// `ClaimWrong` when one that must be there is not, or is of another kind, or cannot be told to an upstream as it is.
-    pub(super) fn identity(&self, claims: &Claims, method: Method) -> Result<Identity, ClaimWrong> {
+    pub(crate) fn identity(&self, claims: &Claims, method: Method) -> Result<Identity, ClaimWrong> {
         for (name, value) in &self.required {
             let fits = match value {
                 Some(value) => claims.names(name, value),

@@ -11,7 +11,7 @@ const KEY_PREFIX: &str = "cap6_";
 
 /// A credential as it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Credential<'a> {
+pub(crate) enum Credential<'a> {
     Absent,
     /// Sent more than once, in one place or in two.
     Ambiguous,
@@ -34,7 +34,7 @@ pub(crate) struct Bearers {
 
 /// Where else than in its header a signed token may stand.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     pub cookie: Option<Box<str>>,
     pub query: Option<Box<str>>,
     pub websocket_protocol: bool,
@@ -58,7 +58,7 @@ impl Bearers {
 }
 
 /// A signed token, in the header or in one of its other places.
-pub(super) fn signed<'a>(head: &Head<'a>, places: &Places, bearers: Bearers) -> Credential<'a> {
+pub(crate) fn signed<'a>(head: &Head<'a>, places: &Places, bearers: Bearers) -> Credential<'a> {
     let header = bearer(head, |token| bearers.for_signed(token));
     if places.cookie.is_none() && places.query.is_none() && !places.websocket_protocol {
         return header;
@@ -78,12 +78,12 @@ pub(super) fn signed<'a>(head: &Head<'a>, places: &Places, bearers: Bearers) -> 
 }
 
 /// A token that says nothing by itself.
-pub(super) fn opaque<'a>(head: &Head<'a>, bearers: Bearers) -> Credential<'a> {
+pub(crate) fn opaque<'a>(head: &Head<'a>, bearers: Bearers) -> Credential<'a> {
     bearer(head, |token| bearers.for_opaque(token))
 }
 
 /// An API key in its header, or as a bearer token.
-pub(super) fn api_key<'a>(head: &Head<'a>, header: &http::HeaderName, as_bearer: bool) -> Credential<'a> {
+pub(crate) fn api_key<'a>(head: &Head<'a>, header: &http::HeaderName, as_bearer: bool) -> Credential<'a> {
     match (head.single(header), as_bearer) {
         (Occurrence::Repeated, _) => Credential::Ambiguous,
         (Occurrence::Once(value), _) => Credential::Sent(value.to_str().unwrap_or("")),

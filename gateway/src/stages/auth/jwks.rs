@@ -43,7 +43,7 @@ pub(crate) struct Key {
     /// As it was read; `None` for a shared secret.
     source: Option<Jwk>,
     /// The algorithms this key can be used with; the token's must be among them.
-    algorithms: Vec<Algorithm>,
+    pub algorithms: Vec<Algorithm>,
     pub decoding: DecodingKey,
 }
 

@@ -50,10 +50,10 @@ struct Verified {
 
 /// The header of a token, as far as it matters (RFC 7515 §4.1).
 #[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    typ: Option<String>,
+pub(crate) struct Header {
+    pub alg: String,
+    pub kid: Option<String>,
+    pub typ: Option<String>,
     /// Extensions that must be understood: none are.
     crit: Option<serde_json::Value>,
 }
@@ -188,7 +188,7 @@ pub(super) fn refusal(code: Code) -> Refusal {
 }
 
 /// The header of a token with three parts; `None` for anything else.
-fn read_header(token: &str) -> Option<Header> {
+pub(crate) fn read_header(token: &str) -> Option<Header> {
     let mut parts = token.split('.');
     let (Some(header), Some(_), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return None;

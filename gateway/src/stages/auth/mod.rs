@@ -10,17 +10,17 @@ pub(crate) mod authorize;
 mod basic;
 pub(crate) mod build;
 mod certificate;
-mod claims;
+pub(crate) mod claims;
 pub(crate) mod credential;
 pub(crate) mod feed;
 mod forward;
 mod identity;
 mod introspect;
 pub(crate) mod jwks;
-mod jwt;
+pub(crate) mod jwt;
 mod key_file;
 pub(crate) mod revocations;
 
 pub(crate) use identity::Identity;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use identity::Method;

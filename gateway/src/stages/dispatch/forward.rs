@@ -12,8 +12,11 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{COOKIE, FORWARDED, HOST, SEC_WEBSOCKET_PROTOCOL, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::deadline::{self, X_EXPECTED_TIMEOUT};
+use super::mirror::X_MIRRORED;
 use crate::base::head::Head;
 use crate::base::reply::X_REQUEST_ID;
+use crate::base::telemetry::traces::{TRACEPARENT, TRACESTATE};
 use crate::config::checked::Underscores;
 use crate::stages::admission::address::X_FORWARDED_FOR;
 use crate::stages::auth::credential::protocols_without_token;
@@ -68,6 +71,8 @@ pub(crate) fn rewrite(head: &Head<'_>, context: &Context, sink: &mut impl Header
     sink.set(VIA, if head.http2 { VIA_HTTP2 } else { VIA_HTTP1 });
     join_cookies(head.headers, sink);
     forwarded(head, context, sink);
+    deadline::tell(head.headers, context, sink);
+    trace(context, sink);
 }
 
 /// Whether only the gateway may send a header of this name: those that speak of the client, and those by which some servers
@@ -78,6 +83,8 @@ fn speaks_for_us(name: &str) -> bool {
         Some(b'x') => {
             name.starts_with("x-auth-")
                 || name.starts_with("x-forwarded-")
+                || name == X_EXPECTED_TIMEOUT.as_str()
+                || name == X_MIRRORED.as_str()
                 || matches!(
                     name,
                     "x-request-id"
@@ -125,6 +132,17 @@ fn pass_certificate(head: &Head<'_>, route: &Route, sink: &mut impl HeaderSink) 
         && route.client_certificate.passed_on
     {
         set_text(sink, CLIENT_CERT, &format!(":{}:", STANDARD.encode(&certificate.der)));
+    }
+}
+
+/// Tells the trace, so that the upstream's spans stand below the attempt's. Where traces are not told, the client's word
+/// goes on as it came.
+fn trace(context: &Context, sink: &mut impl HeaderSink) {
+    let Some(traced) = &context.traced else { return };
+    set_text(sink, TRACEPARENT, &traced.trace.traceparent(traced.above_upstream()));
+    match traced.trace.tracestate() {
+        Some(state) => set_text(sink, TRACESTATE, state),
+        None => sink.remove(&TRACESTATE),
     }
 }
 
@@ -270,6 +288,8 @@ mod tests {
             ("x-real-ip", "6.6.6.6"),
             ("x-original-url", "/root"),
             ("x-request-id", "mine"),
+            ("x-envoy-expected-rq-timeout-ms", "666"),
+            ("x-mirrored", "mine"),
             ("client-cert", ":cm9vdA==:"),
             ("client-cert-chain", ":cm9vdA==:"),
             ("authorization", "Bearer t"),
@@ -279,7 +299,7 @@ mod tests {
         let identity = Identity::of("u-1", AuthMethod::Jwt, &["read", "write"], &["user"]);
         let sent = rewritten(&spoofed, false, identity);
         let text = format!("{sent:?}");
-        for spoofed in ["root", "6.6.6.6", "mine", "client-cert"] {
+        for spoofed in ["root", "6.6.6.6", "mine", "client-cert", "x-envoy-"] {
             assert!(!text.contains(spoofed), "{spoofed} is in {text}");
         }
         assert_eq!(sent["x-auth-subject"], "u-1");
@@ -301,12 +321,14 @@ mod tests {
                 ("x-forwarded-proto", "http"),
                 ("forwarded", "for=6.6.6.6"),
                 ("forwarded", "for=1.1.1.1"),
+                ("x-envoy-expected-rq-timeout-ms", "700"),
             ],
             true,
             None,
         );
         assert_eq!(sent["x-forwarded-for"], "1.1.1.1, 10.0.0.1");
         assert_eq!(sent["x-forwarded-proto"], "http");
+        assert_eq!(sent["x-envoy-expected-rq-timeout-ms"], "700");
         let forwarded = "for=6.6.6.6, for=1.1.1.1, for=10.0.0.1;host=\"api.test\";proto=https";
         assert_eq!(sent["forwarded"], forwarded);
     }

@@ -1,14 +1,17 @@
 //! Dispatch (E): send it on.
 //!
-//! For: which server, with which headers, and whether a failed attempt may be made again. May touch: the route's pool;
+//! For: which upstream, which server, until when, with which headers, and whether a failed attempt may be made again. May touch: the route's pool;
 //! headers through `HeaderSink`, so that no Pingora type is needed. Promises: an identity header that reaches an upstream
 //! was set here; a retry goes to another server, within the budget, and never repeats what must not be repeated.
-//! Read next: `pick.rs`, `forward.rs`, `retry.rs`.
+//! Read next: `pick.rs`, `split.rs`, `deadline.rs`, `forward.rs`, `retry.rs`.
 
 pub(crate) mod answer;
 pub(crate) mod body;
+pub(crate) mod deadline;
 pub(crate) mod forward;
+pub(crate) mod mirror;
 pub(crate) mod outcome;
 pub(crate) mod pick;
 pub(crate) mod retry;
 pub(crate) mod rewrite;
+pub(crate) mod split;

@@ -11,15 +11,21 @@ use crate::stages::context::Context;
 pub(crate) fn answered(status: StatusCode, context: &mut Context) {
     let now_ns = SystemClock.steady_ns();
     context.dispatch.answered_ns = Some(now_ns);
-    let pool = context.route.as_ref().and_then(|route| route.pool.as_ref());
-    let (Some(pool), Some(ticket)) = (pool, &context.dispatch.ticket) else { return };
+    if let Some(traced) = &mut context.traced {
+        // The last head is the one that counts: informational ones come before it.
+        traced.attempt_answered(status.as_u16());
+    }
+    let (Some(pool), Some(ticket)) = (context.pool(), &context.dispatch.ticket) else { return };
     if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
     if let Some(began_ns) = context.dispatch.attempt_began_ns {
         ticket.endpoint.answered(Duration::from_nanos(now_ns.saturating_sub(began_ns)), now_ns);
     }
-    let gives_up =
-        matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
-    pool.note_outcome(&ticket.endpoint, !gives_up);
+    pool.note_outcome(&ticket.endpoint, !gives_up(status));
+}
+
+/// Whether a server says by its answer that it cannot.
+pub(crate) fn gives_up(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }

@@ -4,7 +4,6 @@ use http::Method;
 
 use crate::base::failure::Failure;
 use crate::stages::context::DispatchNotes;
-use crate::stages::plan::Route;
 
 /// How far an attempt had come when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,16 +22,15 @@ pub(crate) enum Progress {
     Answering,
 }
 
-/// Whether to try again. `is_keyed` is whether the request names a key under which its server repeats nothing. The server's health is told of connections that could not be opened.
+/// Whether to try again: not when the next attempt could not even begin before the deadline. `is_keyed` is whether the request names a key under which its server repeats nothing. The server's health is told of connections that could not be opened.
 pub(crate) fn decide(
-    route: &Route,
     notes: &mut DispatchNotes,
     method: &Method,
     is_keyed: bool,
     failure: Failure,
     progress: Progress,
 ) -> bool {
-    let Some(pool) = &route.pool else { return false };
+    let Some(pool) = notes.pool.clone() else { return false };
     if let (true, Some(ticket)) = (failure.is_of_upstream(), &notes.ticket) {
         pool.note_outcome(&ticket.endpoint, false);
     }
@@ -45,6 +43,10 @@ pub(crate) fn decide(
     if !repeatable(method.is_idempotent() || is_keyed, repeats_late, failure, progress) {
         return false;
     }
+    let pause = pool.backoff_max(notes.attempts);
+    if notes.deadline.is_some_and(|deadline| deadline.is_over() || deadline.left() <= pause) {
+        return false;
+    }
     if matches!(progress, Progress::Sent { reused: true, .. }) {
         pool.forget_tried(&mut notes.tried);
     }
@@ -55,9 +57,12 @@ pub(crate) fn decide(
 /// good as once (RFC 9110 §9.2.2).
 fn repeatable(idempotent: bool, repeats_late: bool, failure: Failure, progress: Progress) -> bool {
     match failure {
-        Failure::Client | Failure::ClientSlow | Failure::ClientProtocol | Failure::Refused(_) | Failure::Internal => {
-            return false;
-        }
+        Failure::Client
+        | Failure::ClientSlow
+        | Failure::ClientProtocol
+        | Failure::Refused(_)
+        | Failure::Deadline
+        | Failure::Internal => return false,
         Failure::Connect | Failure::Timeout | Failure::Broken | Failure::Protocol => {}
     }
     match progress {
@@ -88,6 +93,7 @@ mod tests {
             (Method::GET, Failure::Broken, Progress::Answering, false),
             (Method::GET, Failure::Client, sent, false),
             (Method::GET, Failure::Refused(413), sent, false),
+            (Method::GET, Failure::Deadline, Progress::NotConnected, false),
         ] {
             assert_eq!(
                 repeatable(method.is_idempotent(), false, failure, progress),

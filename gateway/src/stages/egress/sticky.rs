@@ -11,7 +11,7 @@ use crate::stages::dispatch::forward::HeaderSink;
 /// Tells the client its server, unless it knows. The value is a number that says nothing of where that is.
 pub(crate) fn tell(context: &Context, sink: &mut impl HeaderSink) {
     let Some(hash) = context.dispatch.stick_to else { return };
-    let Some(sticky) = context.route.as_ref().and_then(|route| route.pool.as_ref()?.sticky()) else { return };
+    let Some(sticky) = context.pool().and_then(|pool| pool.sticky()) else { return };
     let mut cookie = format!("{}={hash:016x}; Path=/; HttpOnly; SameSite=Lax", sticky.cookie.value);
     if let Some(age) = sticky.max_age {
         // Writing to a String cannot fail.

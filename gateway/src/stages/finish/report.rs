@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::traces::Tracer;
 use http::Method;
 
+use super::spans;
 use crate::base::telemetry::access_log::{AccessLog, Entry};
 use crate::config::checked::LogWhat;
 use crate::stages::context::{Context, unix_ms};
@@ -25,16 +27,25 @@ pub(crate) struct Ending<'a> {
 }
 
 /// The longest path and host that a line holds; what was refused for its length can be longer.
-const PATH_BYTES_MAX: usize = 2048;
-const HOST_BYTES_MAX: usize = 255;
+pub(super) const PATH_BYTES_MAX: usize = 2048;
+pub(super) const HOST_BYTES_MAX: usize = 255;
 
 /// A client that left before its answer; nginx's number, so that people recognise it.
 const CLIENT_LEFT_STATUS: u16 = 499;
 
 /// Says the last words about a request.
-pub(crate) fn report(plan: &Plan, log: &AccessLog, context: &mut Context, ending: &Ending<'_>) {
+pub(crate) fn report(
+    plan: &Plan,
+    log: &AccessLog,
+    tracer: Option<&Tracer>,
+    context: &mut Context,
+    ending: &Ending<'_>,
+) {
     let duration = context.now.elapsed();
     let status = if ending.status == 0 { CLIENT_LEFT_STATUS } else { ending.status };
+    if let Some(tracer) = tracer {
+        spans::tell(tracer, context, ending, status, duration);
+    }
     let route = context.route.take();
     let metrics = route.as_ref().map_or(&plan.unrouted, |route| &route.metrics);
     metrics.answered(status, duration.as_secs_f64());
@@ -54,6 +65,7 @@ pub(crate) fn report(plan: &Plan, log: &AccessLog, context: &mut Context, ending
     log.push(Entry {
         time_unix_ms: unix_ms(),
         request_id: context.request_id.clone(),
+        trace_id: context.traced.as_ref().map(|traced| traced.trace.id()),
         method: ending.method.clone(),
         path: short(ending.path, PATH_BYTES_MAX),
         host: ending.host.map(|host| short(host, HOST_BYTES_MAX)),
@@ -63,6 +75,7 @@ pub(crate) fn report(plan: &Plan, log: &AccessLog, context: &mut Context, ending
         policy: context.verdict.policy(),
         auth_tried: std::mem::take(&mut context.auth_tried),
         shadow,
+        to: context.pool().map(|pool| Arc::clone(&pool.name)),
         upstream,
         client: context.client_ip(),
         subject: context.identity.as_ref().map(|identity| Arc::clone(&identity.subject)),
@@ -77,7 +90,7 @@ pub(crate) fn report(plan: &Plan, log: &AccessLog, context: &mut Context, ending
 }
 
 /// The first bytes of a text, cut between characters.
-fn short(text: &str, bytes_max: usize) -> Box<str> {
+pub(super) fn short(text: &str, bytes_max: usize) -> Box<str> {
     text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default().into()
 }
 

@@ -44,8 +44,16 @@ impl Look for File {
 pub(crate) fn read(path: &Path) -> Result<Vec<Target>, Report> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| Report::unreadable(&name, &error))?;
-    settings::load_literal(&name, &text, |file: TargetFile, decoder| {
-        let place = At { value: name.clone(), position: settings::Position::START, path: "targets".to_owned() };
+    parse(&name, &text)
+}
+
+/// Reads a text of servers. `name` is what errors call it.
+///
+/// # Errors
+/// Every mistake, with its place.
+pub(crate) fn parse(name: &str, text: &str) -> Result<Vec<Target>, Report> {
+    settings::load_literal(name, text, |file: TargetFile, decoder| {
+        let place = At { value: name.to_owned(), position: settings::Position::START, path: "targets".to_owned() };
         Some(check_targets(&place, &file.targets, decoder))
     })
 }

@@ -1,24 +1,53 @@
 //! Discover: where the servers are, for upstreams that do not list them.
 //!
-//! For: looking at an interval and telling the pool. May touch: name servers, files of addresses.
-//! Promises: what was found last is kept when nothing can be found; the first look is at once; it ends with its pool.
-//! Read next: `dns.rs`.
+//! For: looking at an interval, or being told, and telling the pool. May touch: name servers, files of addresses, the API server of
+//! Kubernetes. Promises: what was found last is kept when nothing can be found; the first look is at once; it ends with its pool.
+//! Read next: `dns.rs`, then `kubernetes/mod.rs`.
 
 mod dns;
 mod file;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+#[cfg(not(feature = "kubernetes"))]
+#[path = "kubernetes_off.rs"]
+mod kubernetes;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
+
+use common::settings::Mistake;
 
 use super::pool::Pool;
 use crate::config::checked::{Source, Target};
 
-pub(crate) use file::read;
+#[cfg(any(test, fuzzing))]
+pub(crate) use file::parse;
 
 /// While nothing was ever found, how often to look.
 const FIRST_LOOKS_EVERY: Duration = Duration::from_millis(250);
 
-/// Looks at the pool's interval, until the pool is gone. Does nothing where the servers are listed.
+/// The longest wait before somebody who tells of changes, and cannot, is asked again.
+const AGAIN_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// How soon it is noticed that the pool is gone.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Whether the files that a source needs can be used now. They are read again later.
+///
+/// # Errors
+/// The first one that cannot, at its key.
+pub(crate) fn check(source: &Source) -> Result<(), Mistake> {
+    match source {
+        Source::Fixed(_) | Source::Dns { .. } => Ok(()),
+        Source::File { file: at, .. } => {
+            let told = |message| Mistake { position: at.position, path: at.path.clone(), message };
+            file::read(&at.value).map(|_| ()).map_err(|report| told(report.to_string()))
+        }
+        Source::Kubernetes(settings) => kubernetes::check(settings),
+    }
+}
+
+/// Looks at the pool's interval, or as soon as there is news, until the pool is gone. Does nothing where the servers are listed.
 pub(crate) fn follow(pool: &Arc<Pool>) {
     let (every, mut look): (Duration, Box<dyn Look>) = match pool.source() {
         Source::Fixed(_) => return,
@@ -30,16 +59,20 @@ pub(crate) fn follow(pool: &Arc<Pool>) {
             }
         },
         Source::File { file, every } => (*every, Box::new(file::File::new(file.value.clone()))),
+        Source::Kubernetes(settings) => (Duration::ZERO, Box::new(kubernetes::Kubernetes::new((**settings).clone()))),
     };
     let pool = Arc::downgrade(pool);
     tokio::spawn(async move {
-        let (mut found_once, mut failing) = (false, false);
+        let (mut found_once, mut failures) = (false, 0_u32);
         loop {
-            let found = look.look().await;
+            let found = tokio::select! {
+                found = look.look() => found,
+                () = gone(&pool) => return,
+            };
             let Some(pool) = pool.upgrade() else { return };
             match found {
-                Ok(targets) if !targets.is_empty() => {
-                    if std::mem::take(&mut failing) {
+                Ok(targets) if !targets.is_empty() || look.is_told() => {
+                    if std::mem::take(&mut failures) > 0 {
                         tracing::info!(upstream = %pool.name, "servers can be found again");
                     }
                     found_once = true;
@@ -48,15 +81,39 @@ pub(crate) fn follow(pool: &Arc<Pool>) {
                 outcome => {
                     let error = outcome.err().unwrap_or_else(|| "nobody is there".to_owned());
                     // Once an outage.
-                    if !std::mem::replace(&mut failing, true) {
+                    if failures == 0 {
                         tracing::warn!(upstream = %pool.name, error, "servers cannot be found, those of before are kept");
                     }
+                    failures = failures.saturating_add(1);
                 }
             }
             drop(pool);
-            tokio::time::sleep(if found_once { every } else { every.min(FIRST_LOOKS_EVERY) }).await;
+            let wait = if look.is_told() {
+                again_after(failures)
+            } else if found_once {
+                every
+            } else {
+                every.min(FIRST_LOOKS_EVERY)
+            };
+            tokio::time::sleep(wait).await;
         }
     });
+}
+
+/// Returns when nobody holds the pool any more.
+async fn gone(pool: &Weak<Pool>) {
+    while pool.strong_count() > 0 {
+        tokio::time::sleep(GONE_WITHIN).await;
+    }
+}
+
+/// How long to wait after so many failures in a row: doubled each time up to a bound, less up to a half. Not at all after none.
+fn again_after(failures: u32) -> Duration {
+    if failures == 0 {
+        return Duration::ZERO;
+    }
+    let doubled = FIRST_LOOKS_EVERY.saturating_mul(1 << (failures - 1).min(10));
+    doubled.min(AGAIN_AFTER_MAX).mul_f64(1.0 - rand::random::<f64>() / 2.0)
 }
 
 /// One way to find servers.
@@ -64,4 +121,24 @@ pub(crate) fn follow(pool: &Arc<Pool>) {
 trait Look: Send {
     /// Where they are now; an error, in words for the log, when nobody can say.
     async fn look(&mut self) -> Result<Vec<Target>, String>;
+
+    /// Whether it is told of changes. Then a look lasts until there is one, and that nobody is there is news like any other.
+    fn is_told(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_up_to_a_bound_and_are_spread() {
+        assert_eq!(again_after(0), Duration::ZERO);
+        for (failures, longest_ms) in [(1, 250), (2, 500), (3, 1000), (8, 30_000), (u32::MAX, 30_000)] {
+            let longest = Duration::from_millis(longest_ms);
+            let wait = again_after(failures);
+            assert!(wait <= longest && wait >= longest / 2, "{failures}: {wait:?}");
+        }
+    }
 }

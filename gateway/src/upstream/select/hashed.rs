@@ -19,17 +19,17 @@ pub(in crate::upstream) fn hashed<'m>(choice: &Choice<'m>, key: u64) -> Option<&
     });
     let most = |endpoint: &Endpoint| (LOAD_MAX * in_flight * f64::from(endpoint.weight) / weight).ceil();
     let has_room = |endpoint: &&Arc<Endpoint>| f64::from(endpoint.in_flight() + 1) <= most(endpoint);
-    let score = |endpoint: &Endpoint| draw(key, endpoint);
+    let score = |endpoint: &Endpoint| draw(key, endpoint.hash, endpoint.weight);
     let best = |a: &&Arc<Endpoint>, b: &&Arc<Endpoint>| score(a).total_cmp(&score(b));
     endpoints.clone().filter(has_room).max_by(best).or_else(|| endpoints.max_by(best))
 }
 
-/// The number that an endpoint draws for a key: higher for a higher weight, in proportion.
-fn draw(key: u64, endpoint: &Endpoint) -> f64 {
-    let mixed = mix(key ^ endpoint.hash);
+/// The number that whoever has this hash draws for a key: higher for a higher weight, in proportion.
+pub(crate) fn draw(key: u64, hash: u64, weight: u16) -> f64 {
+    let mixed = mix(key ^ hash);
     #[expect(clippy::cast_precision_loss, reason = "53 bits are as many as a fraction has")]
     let fraction = ((mixed >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
-    -f64::from(endpoint.weight) / fraction.ln()
+    -f64::from(weight) / fraction.ln()
 }
 
 /// Spreads every bit over all (the finaliser of splitmix64).

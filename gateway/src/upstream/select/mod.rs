@@ -15,6 +15,7 @@ use super::endpoint::Endpoint;
 use super::members::Members;
 use super::pool::Tried;
 
+pub(crate) use hashed::draw;
 pub(super) use hashed::hashed;
 pub(super) use round_robin::round_robin;
 pub(super) use two_choices::{least_requests, peak_ewma};

@@ -34,14 +34,18 @@ impl Backend {
 
 /// Writes the settings that the backends of one test share: one database in `folder`, ports of the system's choice.
 pub fn write_settings(folder: &Path) -> PathBuf {
+    let seal = folder.join("seal");
+    std::fs::write(&seal, "a-secret-of-at-least-32-bytes-for-keys").expect("a temporary folder can be written");
     let settings = format!(
         "version: 1\n\
          environment: development\n\
          log: {{ filter: info, format: json }}\n\
          server: {{ api: \"127.0.0.1:0\", graphql: \"127.0.0.1:0\", internal: \"127.0.0.1:0\", drain: 5s }}\n\
          database: {{ path: \"{}\" }}\n\
-         auth: {{ issuer: \"https://auth.capibara6.local/\", audience: capibara6 }}\n",
-        folder.join("capibara6.db").display()
+         auth: {{ issuer: \"https://auth.capibara6.local/\", audience: capibara6, \
+         rotation: {{ secret: \"file:{}\", publish_before: 4s }} }}\n",
+        folder.join("capibara6.db").display(),
+        seal.display()
     );
     let file = folder.join("backend.yaml");
     std::fs::write(&file, settings).expect("a temporary folder can be written");
@@ -53,6 +57,13 @@ pub async fn add_user(file: &Path, name: &str, role: &str, password: &str) {
     let command = command(&["user", "add", "--name", name, "--role", role], file);
     let ended = Program::start("backend user add", command, &format!("{password}\n")).ended(PATIENCE).await;
     assert!(ended.status.success(), "`backend user add` failed with {}:\n{}", ended.status, ended.stderr);
+}
+
+/// Makes a new signing key as an operator does, and returns its id.
+pub async fn rotate_key(file: &Path) -> String {
+    let ended = Program::start("backend key rotate", command(&["key", "rotate"], file), "").ended(PATIENCE).await;
+    assert!(ended.status.success(), "`backend key rotate` failed with {}:\n{}", ended.status, ended.stderr);
+    ended.stdout.trim().to_owned()
 }
 
 fn command(words: &[&str], file: &Path) -> Command {

@@ -27,10 +27,17 @@ pub struct Gateway {
 impl Gateway {
     /// Starts the gateway with these settings and waits until the named listeners listen.
     pub async fn start(settings: &str, listeners: &[&str]) -> Self {
+        Self::start_as(settings, listeners, |_| {}).await
+    }
+
+    /// The same, by a command that is changed before.
+    pub async fn start_as(settings: &str, listeners: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         install_crypto();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = write_settings(folder.path(), settings);
-        let mut program = Program::start("gateway", command("run", &file), "");
+        let mut command = command("run", &file);
+        change(&mut command);
+        let mut program = Program::start("gateway", command, "");
         let admin = program.listening("admin").await;
         let mut bound = Vec::with_capacity(listeners.len());
         for listener in listeners {
@@ -62,6 +69,11 @@ impl Gateway {
     /// Sends a signal by its name.
     pub fn signal(&self, name: &str) {
         self.program.signal(name);
+    }
+
+    /// Where the admin listener listens.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
     }
 
     /// Where a listener listens.

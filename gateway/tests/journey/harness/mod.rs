@@ -10,6 +10,8 @@ pub mod backend;
 pub mod client;
 pub mod gateway;
 pub mod issuer;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod names;
 pub mod pebble;
 pub mod pki;

@@ -1,0 +1,102 @@
+//! Trace: the request that a task works for, and its spans.
+//!
+//! For: spans of what is done for a request, wherever it is done. May touch: the tracer's queue, a value of the task's own.
+//! Promises: of a request that is not told of nothing is kept and no span is made; a span that was begun is told, also
+//! where its work was broken off. A task that is spawned knows nothing of the request unless it is handed on.
+//! Read next: `api/middleware.rs`, where a request's trace begins.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use common::traces::{Parent, Span, SpanId, SpanKind, Trace, Tracer};
+
+tokio::task_local! {
+    /// The request that this task works for.
+    static CURRENT: Current;
+}
+
+/// A request's trace, and the span that further ones stand below.
+#[derive(Clone)]
+pub struct Current {
+    tracer: Tracer,
+    trace: Trace,
+    above: SpanId,
+}
+
+/// A span that has begun; it ends when it is dropped.
+pub struct Open {
+    below: Current,
+    span: Option<Span>,
+}
+
+impl Current {
+    /// The trace of a request that has this parent, or none.
+    #[must_use]
+    pub fn begin(tracer: &Tracer, parent: Option<Parent>) -> Self {
+        let trace = tracer.begin(parent);
+        Self { tracer: tracer.clone(), above: trace.span(), trace }
+    }
+
+    /// The trace.
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// The request's own span, to be told when it is over; `None` where it is not told of.
+    #[must_use]
+    pub fn request(&self, name: impl Into<Cow<'static, str>>, began: SystemTime) -> Option<Open> {
+        let span = self.trace.is_sampled().then(|| self.tracer.request(&self.trace, name, began))?;
+        Some(Open { below: self.clone(), span: Some(span) })
+    }
+
+    /// Begins a span; `None` where the request is not told of.
+    #[must_use]
+    pub fn open(&self, kind: SpanKind, name: impl Into<Cow<'static, str>>) -> Option<Open> {
+        if !self.trace.is_sampled() {
+            return None;
+        }
+        let span = self.tracer.child(&self.trace, self.above, kind, name, SystemTime::now());
+        Some(Open { below: Self { above: span.id(), ..self.clone() }, span: Some(span) })
+    }
+
+    /// Does work for the request.
+    pub async fn around<T>(self, work: impl Future<Output = T>) -> T {
+        CURRENT.scope(self, work).await
+    }
+}
+
+/// The request that this task works for, if it is told of.
+#[must_use]
+pub fn current() -> Option<Current> {
+    CURRENT.try_with(Current::clone).ok().filter(|current| current.trace.is_sampled())
+}
+
+/// Does a piece of work in a span of its own. `name` is a word of the program, such as `users.list`.
+pub async fn within<T>(name: &'static str, work: impl Future<Output = T>) -> T {
+    match current().and_then(|current| current.open(SpanKind::Internal, name)) {
+        Some(open) => open.below().around(work).await,
+        None => work.await,
+    }
+}
+
+impl Open {
+    /// For spans that stand below this one.
+    #[must_use]
+    pub fn below(&self) -> Current {
+        self.below.clone()
+    }
+
+    /// What is said of it; nothing any more once it was told.
+    pub fn span(&mut self) -> Option<&mut Span> {
+        self.span.as_mut()
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(span) = self.span.take() {
+            self.below.tracer.tell(span);
+        }
+    }
+}
