@@ -19,6 +19,8 @@ PROGRAMS := $(CARGO_TARGET_DIR)/debug
 NEEDED := cmake pkg-config
 test: NEEDED += pebble redis-server
 test: SERVER := postgresql
+# Tests of the API that say themselves where things are kept: they would be the same on other servers.
+NAMING_THEIR_SERVERS := engines::|jobs_killed::|jobs_redis::|a_batch_is_answered_on_
 
 .PHONY: help
 help: ## List the targets
@@ -40,12 +42,18 @@ test: tools ## Check format and lints, build, run every test
 	cargo clippy -p gateway --no-default-features --locked -- -D warnings
 	# The journey tests start the programs themselves, so those are built first.
 	cargo build --workspace --locked
-	# Doc tests come before the rest, so that the last line is the summary of the many.
+	# Doc tests come before the rest, so that the last lines are the summaries of the many.
 	cargo test --workspace --locked --doc
+	# At last the tests of the API once more, on a Postgres and a Redis that end with them. The whole workspace is named,
+	# so that nothing is built with other features.
 	if cargo nextest --version > /dev/null 2>&1; then
 		cargo nextest run --workspace --locked
+		"$(PROGRAMS)/with-servers" cargo nextest run --workspace --locked --test api \
+			-E 'not test(/$(NAMING_THEIR_SERVERS)/)'
 	else
 		cargo test --workspace --locked --lib --bins --tests
+		"$(PROGRAMS)/with-servers" cargo test --workspace --locked --test api -- \
+			$(foreach name,$(subst |, ,$(NAMING_THEIR_SERVERS)),--skip $(name))
 	fi
 
 .PHONY: conformance
@@ -114,6 +122,18 @@ measure: build ## Print what limits and their store cost on this machine
 	@set -x
 	cargo nextest run --workspace --locked --release --run-ignored only -E 'test(/measure_/)' --no-capture
 
+.PHONY: bench
+bench: NEEDED += nginx haproxy wrk h2load=nghttp2-client
+bench: tools ## Measure what a request costs the gateway and its peers; writes benches/results/side-by-side.md
+	@set -x
+	cargo build --release --locked -p gateway -p benches
+	mkdir -p benches/results
+	# The first core is for the proxy alone.
+	taskset -c "1-$$(( $$(nproc --all) - 1 ))" \
+		"$(CARGO_TARGET_DIR)/release/side-by-side" "$(CARGO_TARGET_DIR)/release/gateway" > "$(CARGO_TARGET_DIR)/side-by-side.md"
+	mv "$(CARGO_TARGET_DIR)/side-by-side.md" benches/results/side-by-side.md
+	cat benches/results/side-by-side.md
+
 .PHONY: bench-backend
 bench-backend: SERVER := postgresql
 bench-backend: tools ## Measure how long users of the backend wait; writes benches/results/backend.md
@@ -150,6 +170,7 @@ docs: build ## Write the generated pages of docs/ anew
 		echo "docs/$$1"
 	}
 	write configuration.md "$(PROGRAMS)/gateway" manual
+	write gateway.schema.json "$(PROGRAMS)/gateway" schema
 	write errors.md "$(PROGRAMS)/gateway" errors
 	write backend-configuration.md "$(PROGRAMS)/backend" manual
 	write openapi.json "$(PROGRAMS)/backend" openapi
@@ -168,6 +189,45 @@ web: ## Fetch GraphiQL's files, so that the backend serves them at /graphql/ide 
 		backend/web/node_modules/graphiql/graphiql.min.js \
 		backend/web/node_modules/graphiql/graphiql.min.css backend/web/dist/
 
+# Other bases, for a registry of one's own or none: make images BUILD_BASE=… BASE=…
+BUILD_BASE ?=
+BASE ?=
+VERSION := $(shell sed -n '/^.workspace.package/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+.PHONY: images
+images: ## Build both container images, with docker, podman or buildah
+	@tool=""
+	for candidate in docker podman buildah; do
+		# A docker without its daemon builds nothing.
+		if "$$candidate" info > /dev/null 2>&1; then tool="$$candidate"; break; fi
+	done
+	if [[ -z "$$tool" ]]; then
+		echo "None of docker, podman and buildah works here; one of them is needed." >&2
+		exit 1
+	fi
+	arguments=()
+	if [[ -n "$(BUILD_BASE)" ]]; then arguments+=(--build-arg "BUILD_BASE=$(BUILD_BASE)"); fi
+	if [[ -n "$(BASE)" ]]; then arguments+=(--build-arg "BASE=$(BASE)"); fi
+	# The format of OCI has no health checks.
+	if [[ "$$tool" != docker ]]; then arguments+=(--format docker); fi
+	for program in gateway backend; do
+		(set -x; "$$tool" build "$${arguments[@]}" --file "Dockerfile.$$program" --tag "localhost/capibara6/$$program:$(VERSION)" .)
+	done
+
+.PHONY: secrets
+secrets: ## Make the secrets that containers mount, at random, in .secrets/; those that are there stay
+	@conf/make-secrets.sh .secrets
+
+.PHONY: up
+up: secrets ## Start the whole house in containers, for looking at (https://localhost:8443, admin / admin123)
+	@set -x
+	docker compose --file docker-compose.yml --file conf/compose/development.yaml up --build --wait
+
+.PHONY: down
+down: ## Stop it again; the database stays
+	@set -x
+	docker compose down
+
 .PHONY: clean
 clean: ## Remove what was built and what `make run` left (database, certificate, logs)
 	@rm -rf .run
@@ -178,8 +238,9 @@ tools: ## Install what building needs and is missing (Debian, Ubuntu); check Rus
 	@missing=()
 	# A compiler without the C library's headers builds nothing, so a header is asked for as well.
 	echo | cc -fsyntax-only -include stdlib.h -x c - 2> /dev/null || missing+=(build-essential)
-	for program in $(NEEDED); do
-		command -v "$$program" > /dev/null || missing+=("$$program")
+	# A program, or program=package where Debian has another name for it.
+	for needed in $(NEEDED); do
+		command -v "$${needed%%=*}" > /dev/null || missing+=("$${needed#*=}")
 	done
 	# Debian keeps this server's programs out of the search path.
 	if [[ -n "$(SERVER)" ]] && ! compgen -G "/usr/lib/$(SERVER)/*/bin/initdb" > /dev/null && ! command -v initdb > /dev/null; then

@@ -13,6 +13,7 @@ use backend::app::{self, Faces};
 use backend::config::{self, Config};
 use clap::{Args, Parser, Subcommand};
 use common::access::Role;
+use common::health;
 use common::secret::{Secret, SecretRef};
 use common::telemetry::{self, LogGuard, with_causes};
 
@@ -44,6 +45,8 @@ enum Command {
     Migrate(ConfigFlag),
     /// Check the configuration, and tell every mistake in it.
     Check(ConfigFlag),
+    /// Ask the backend that runs here with this configuration whether it lives; exit code 0 when it does, 1 when not.
+    Health(ConfigFlag),
     /// Manage users.
     #[command(subcommand)]
     User(UserCommand),
@@ -144,6 +147,11 @@ fn run(command: Command) -> Result<(), Failure> {
             app::check(&config).map_err(|error| Failure::Usage(with_causes(&error)))?;
             println!("{}: sound", flag.config.display());
             Ok(())
+        }
+        Command::Health(flag) => {
+            let config = load(&flag.config)?;
+            // Every process has this listener, whatever else it shows.
+            health::ask(config.server.internal, "/health").map_err(|error| Failure::Broken(error.to_string()))
         }
         Command::User(UserCommand::Add(add)) => user_add(&add),
         Command::Key(KeyCommand::Rotate(rotate)) => key_rotate(&rotate),

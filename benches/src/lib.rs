@@ -6,5 +6,9 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a measurement that cannot be taken ends with what is missing")]
 
+pub mod load;
 pub mod machine;
+pub mod peers;
 pub mod times;
+pub mod used;
+pub mod wire;

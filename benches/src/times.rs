@@ -26,7 +26,13 @@ impl Times {
     /// The time within which `percent` of all were done; zero where nothing was measured.
     #[must_use]
     pub fn percentile(&self, percent: usize) -> Duration {
-        let rank = (self.0.len() * percent).div_ceil(100).saturating_sub(1);
+        self.permille(percent * 10)
+    }
+
+    /// The time within which so many of a thousand were done; zero where nothing was measured.
+    #[must_use]
+    pub fn permille(&self, permille: usize) -> Duration {
+        let rank = (self.0.len() * permille).div_ceil(1000).saturating_sub(1);
         self.0.get(rank).copied().unwrap_or_default()
     }
 }
@@ -34,7 +40,8 @@ impl Times {
 /// Milliseconds, for a table.
 #[must_use]
 pub fn ms(time: Duration) -> String {
-    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+    let milliseconds = time.as_secs_f64() * 1000.0;
+    if milliseconds < 10.0 { format!("{milliseconds:.2} ms") } else { format!("{milliseconds:.1} ms") }
 }
 
 #[cfg(test)]

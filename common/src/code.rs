@@ -137,9 +137,9 @@ codes! {
     TargetTooLong = "target_too_long", 414, "The request target is too long";
     /// The body is not of a media type that the resource takes.
     MediaTypeUnsupported = "media_type_unsupported", 415, "The media type is not supported";
-    /// The host of the request is not the one the connection was opened for, and the certificate does not cover it (RFC 9110 §15.5.20).
+    /// The request's host is none of the names by which this server may be called. Use its proper name, or ask the operator, who lists them.
     MisdirectedRequest = "misdirected_request", 421, "The request was sent to the wrong server";
-    /// A limit is used up; `Retry-After` says when it holds again.
+    /// A limit is used up; `Retry-After` says when to try again.
     RateLimited = "rate_limited", 429, "Too many requests";
     /// Too many failed logins for this account or address; `Retry-After` says when to try again.
     LoginThrottled = "login_throttled", 429, "Too many failed logins";
@@ -172,7 +172,7 @@ codes! {
     /// The model has just failed several times in a row and is left alone for a moment, as are those that would stand in.
     /// `Retry-After` says for how long.
     ModelUnavailable = "model_unavailable", 503, "The model is unavailable";
-    /// The upstream did not answer in time.
+    /// The upstream did not answer in time, or the time for the whole request was over before it did.
     UpstreamTimeout = "upstream_timeout", 504, "The upstream did not answer in time";
     /// The model did not answer in time.
     ModelTimeout = "model_timeout", 504, "The model did not answer in time";

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use common::settings::{At, Decode as _, Millis, Named, load, markdown};
+use common::settings::{At, Decode as _, Millis, Named, json_schema, load, markdown};
 use common::{choice, section};
 
 choice! {
@@ -96,6 +96,22 @@ fn the_manual_names_every_key() {
     {
         assert!(manual.contains(words), "{words} is not in\n{manual}");
     }
+}
+
+#[test]
+fn the_schema_refuses_nothing_that_is_read() {
+    let schema = json_schema("Settings", &File::shape());
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(schema["required"][0], "version");
+    assert_eq!(schema["additionalProperties"], false);
+    let pool = &schema["properties"]["pools"]["additionalProperties"];
+    assert_eq!(pool["required"].as_array().map(Vec::len), Some(1), "what has a default may be left out: {pool}");
+    let keys = &pool["properties"];
+    assert_eq!(keys["balance"]["anyOf"][0]["enum"][1], "least_requests");
+    assert_eq!(keys["balance"]["anyOf"][1]["pattern"], r"\$\{.+\}", "a variable may stand for a word");
+    assert_eq!(keys["balance"]["description"], "How the next one is chosen.");
+    assert_eq!(keys["for"]["type"], "string");
+    assert_eq!(keys["port"]["anyOf"][1]["type"], "null", "what may be left out may be nothing: {keys}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! everything could be built and bound; a failure says what and where; after SIGTERM the process ends as soon as the last
 //! request did, and at the latest when the drain time is over. Read next: `app/running.rs`, `proxy.rs`.
 
+mod questions;
 mod running;
 mod succession;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use common::api_key::ApiKey;
+use common::health::{self, HealthError};
 use common::settings::{At, Mistake, Report};
 use common::telemetry::{LogFormat, LogSetupError};
 use common::traces::{self, Delivery, Tracer};
@@ -25,6 +27,7 @@ use pingora::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
 use tokio::sync::{mpsc, watch};
 
+pub use self::questions::{Finding, Question, Who, explain, routes, test};
 use self::running::{Running, Signals, Told};
 use self::succession::{Succession, open_admin};
 use crate::acme::Orders;
@@ -115,6 +118,15 @@ pub enum RunError {
     /// Traces cannot be told.
     #[error("traces: {}", common::telemetry::with_causes(.0))]
     Traces(#[from] traces::StartError),
+    /// The gateway that was asked for its health is not well.
+    #[error("{0}")]
+    Unwell(#[from] HealthError),
+    /// It has no admin listener on which it could be asked.
+    #[error("the configuration has no `admin`, so nobody can be asked")]
+    NobodyToAsk,
+    /// The question does not say what is asked.
+    #[error("{0}")]
+    Question(String),
     /// Two metrics share a name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -132,6 +144,16 @@ pub fn check(path: &Path) -> Result<(), RunError> {
     let snapshot = Snapshot::build(config, &metrics, &http_client::builder().build()?, &Arc::default(), None).err();
     let mistakes: Vec<_> = certificates.into_iter().chain(snapshot).chain(traces).flatten().collect();
     if mistakes.is_empty() { Ok(()) } else { Err(mistaken(path, mistakes)) }
+}
+
+/// Asks the gateway that runs on this machine with this file whether it is ready, or only whether it is `live`.
+///
+/// # Errors
+/// When it is not, or cannot be asked.
+pub fn health(path: &Path, live: bool) -> Result<(), RunError> {
+    let config = config::load(path).map_err(RunError::Configuration)?;
+    let address = config.admin.ok_or(RunError::NobodyToAsk)?;
+    Ok(health::ask(address, if live { "/health/live" } else { "/health/ready" })?)
 }
 
 /// The manual of the configuration file: `docs/configuration.md`.

@@ -10,16 +10,12 @@ mod files;
 mod request;
 mod wire;
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::base::head::Head;
 
 /// Header fields that one input makes at most; what stands behind them is left out.
 const FIELDS_MAX: usize = 200;
-
-static GET: Method = Method::GET;
 
 /// A reader of bytes from outside, and what must hold whatever it is given.
 #[derive(Clone, Copy, Debug)]
@@ -75,18 +71,7 @@ fn named_fields(input: &[u8]) -> HeaderMap {
 
 /// A request with these fields.
 fn head_of<'a>(path: &'a [u8], query: Option<&'a [u8]>, headers: &'a HeaderMap) -> Head<'a> {
-    Head {
-        method: &GET,
-        path,
-        query,
-        target_bytes: path.len() + query.map_or(0, <[u8]>::len),
-        authority: None,
-        headers,
-        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        encrypted: true,
-        http2: false,
-        client_certificate: None,
-    }
+    Head { path, query, target_bytes: path.len() + query.map_or(0, <[u8]>::len), ..Head::plain(headers) }
 }
 
 #[cfg(test)]

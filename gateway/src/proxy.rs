@@ -123,7 +123,10 @@ impl ProxyHttp for Gateway {
         if let Some(tracer) = &self.tracer {
             context.traced = Some(stages::admission::trace::begin(tracer, &head_of(session), &plan.addresses));
         }
-        let proof = challenge::proof(&head_of(session), snapshot.vaults()).await;
+        let proof = match snapshot.vaults() {
+            [] => None,
+            vaults => challenge::proof(&head_of(session), vaults).await,
+        };
         if let Some(reply) = proof {
             context.verdict = Verdict::Answered;
             answer::answer(session, plan, context, reply).await?;
@@ -169,7 +172,8 @@ impl ProxyHttp for Gateway {
             (_, None) => template.peer(read_timeout),
         };
         if let Some(ends) = notes.deadline {
-            deadline::bound(session, &mut peer, ends, websocket_idle.is_some());
+            let cut = deadline::bound(session, &mut peer, ends, websocket_idle.is_some());
+            journey.context.dispatch.waits_cut = cut;
         }
         Ok(peer)
     }
@@ -220,7 +224,7 @@ impl ProxyHttp for Gateway {
         if heartbeat(route, session).is_some() {
             request.insert_header(CONNECTION, "close")?;
         }
-        if !session.is_upgrade_req() {
+        if route.mirror.is_some() && !session.is_upgrade_req() {
             copying.begin(route, request, session.is_body_empty());
         }
         Ok(())
@@ -275,9 +279,8 @@ impl ProxyHttp for Gateway {
         answer.set_version(Version::HTTP_11);
         let switching = answer.status == StatusCode::SWITCHING_PROTOCOLS;
         let trailers = answer.headers.contains_key(TRAILER);
-        let unwanted = egress::headers::unwanted(&answer.headers, switching);
         let context = &journey.context;
-        egress::headers::rewrite(&unwanted, &context.request_id, &mut Fields(answer));
+        egress::headers::rewrite(switching, &context.request_id, &mut Fields(answer));
         if !answer.status.is_informational() || switching {
             budget::settle::settle(&answer.headers, context);
             deadline::head_is_there(session, context);
@@ -351,7 +354,11 @@ impl ProxyHttp for Gateway {
         let ending = ending_of(session);
         let Journey { snapshot, context, .. } = journey;
         finish::report::report(&snapshot.plan, &self.log, self.tracer.as_ref(), context, &ending);
+        let has_body_left = !session.is_body_done();
         if let Some(notes) = notes(session) {
+            if has_body_left {
+                notes.clock.body_follows(DRAIN_TIMEOUT);
+            }
             notes.clock.request_over();
             notes.end.clear();
         }
@@ -419,6 +426,7 @@ fn head_of(session: &Session) -> Head<'_> {
     // An absolute target is parsed already, and its path alone was taken above.
     let query = parts.next().or_else(|| request.uri.query().map(str::as_bytes));
     let digest = session.digest();
+    let notes = notes(session);
     let peer = session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
     Head {
         method: &request.method,
@@ -431,7 +439,8 @@ fn head_of(session: &Session) -> Head<'_> {
         peer: peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         encrypted: digest.is_some_and(|digest| digest.ssl_digest.is_some()),
         http2: session.is_http2(),
-        client_certificate: notes(session).and_then(ConnectionNotes::certificate),
+        client_certificate: notes.and_then(ConnectionNotes::certificate),
+        notes,
     }
 }
 

@@ -1,15 +1,20 @@
 //! House: the tidy test. It reads the sources and the pages of the whole workspace and says what is out of place.
 //!
 //! For: import arrows, door signs, where Pingora and the environment may show, generated pages that are fresh, links
-//! that lead somewhere, and a README whose configuration is accepted. May touch: files of the repository, and the
-//! built programs for what they print. Promises: a report names the file, the line and the rule; each check is itself
-//! tested on made-up text, so that a check that finds nothing has looked.
+//! that lead somewhere, tests of promises that are there, a README whose configuration is accepted, and what ships for
+//! containers. May touch: files of the repository, and the built programs for what they print. Promises: a report names
+//! the file, the line and the rule; each check is itself tested on made-up text, so that a check that finds nothing has
+//! looked.
 //! Read next: `house/arrows.rs`.
 
 #![allow(unreachable_pub, clippy::expect_used, clippy::panic, reason = "a test says what it expects by failing")]
 
 #[path = "house/arrows.rs"]
 mod arrows;
+#[path = "house/deploy.rs"]
+mod deploy;
+#[path = "house/manifests.rs"]
+mod manifests;
 #[path = "house/pages.rs"]
 mod pages;
 #[path = "house/source.rs"]
@@ -157,6 +162,7 @@ fn generated_pages_are_fresh() {
     let pages = [
         ("docs/errors.md", common::code::manual()),
         ("docs/configuration.md", printed_by("gateway", &["manual"])),
+        ("docs/gateway.schema.json", printed_by("gateway", &["schema"])),
         ("docs/backend-configuration.md", printed_by("backend", &["manual"])),
     ];
     let stale = |(page, wanted): &(&str, String)| {
@@ -175,7 +181,7 @@ fn links_between_pages_lead_somewhere() {
     for page in &mut pages {
         page.path.insert_str(0, "docs/");
     }
-    for name in ["README.md", "CHANGELOG.md", "SECURITY.md", "benches/README.md"] {
+    for name in ["README.md", "CHANGELOG.md", "SECURITY.md", "benches/README.md", "k8s/README.md"] {
         pages.push(SourceFile { path: name.to_owned(), text: read(&root().join(name)) });
     }
     for page in &pages {
@@ -196,6 +202,19 @@ fn the_journey_names_the_stages_in_order_and_only_codes_that_exist() {
     let exists = |stage: &&str| root().join("gateway/src/stages").join(stage).exists();
     let stages: Vec<_> = arrows::STAGES.into_iter().filter(exists).collect();
     assert_eq!(pages::headings_in_ticks(&page), stages, "the stages, by the headings of docs/journey.md");
+}
+
+#[test]
+fn every_test_that_holds_a_promise_is_there() {
+    let page = read(&root().join("docs/testing.md"));
+    let named = pages::named_tests(&page, "## Promises, and the tests that hold them");
+    assert!(named.len() > 20, "docs/testing.md names {} tests", named.len());
+    let is_there = |file: &str, test: &str| {
+        fs::read_to_string(root().join(file)).is_ok_and(|source| source.contains(&format!("fn {test}(")))
+    };
+    let gone =
+        named.iter().filter(|(file, test)| !is_there(file, test)).map(|(file, test)| format!("{file}: {test}"));
+    assert_none(&gone.collect::<Vec<_>>(), "docs/testing.md names tests that are not there:");
 }
 
 #[test]

@@ -153,9 +153,11 @@ impl From<AuthError> for ApiError {
             }
             AuthError::GrantExceeded { .. } => Self::new(Code::GrantExceeded, error.to_string()),
             AuthError::Input { .. } => Self::new(Code::InputInvalid, error.to_string()),
-            AuthError::NameTaken | AuthError::KeysFull | AuthError::OwnAccount | AuthError::RequestKeyReused => {
-                Self::new(Code::Conflict, error.to_string())
-            }
+            AuthError::NameTaken
+            | AuthError::KeysFull
+            | AuthError::OwnAccount
+            | AuthError::ChangedMeanwhile
+            | AuthError::RequestKeyReused => Self::new(Code::Conflict, error.to_string()),
             AuthError::SecretShown => Self::new(Code::SecretShown, error.to_string()),
             AuthError::NotFound => Self::new(Code::NotFound, ""),
             AuthError::Overloaded => Self::new(Code::Overloaded, "too many passwords are being checked"),
@@ -218,7 +220,7 @@ impl From<JobError> for ApiError {
             JobError::Input { .. } => Self::new(Code::InputInvalid, error.to_string()),
             JobError::NotFound => Self::new(Code::NotFound, ""),
             JobError::KeyReused | JobError::NothingDead => Self::new(Code::Conflict, error.to_string()),
-            JobError::Full { .. } => Self::new(Code::Overloaded, error.to_string()),
+            JobError::Full { .. } | JobError::OwnerFull { .. } => Self::new(Code::Overloaded, error.to_string()),
             JobError::Storage(_) if error.is_passing() => {
                 Self::new(Code::DependencyUnavailable, "the database does not answer").caused_by(error)
             }

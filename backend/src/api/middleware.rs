@@ -30,6 +30,7 @@ use super::{cors, hosts};
 use crate::base::ids;
 use crate::base::metrics::{Metrics, ROUTE_UNMATCHED};
 use crate::base::network::{UNKNOWN_PEER, client_address};
+use crate::base::time::milliseconds;
 use crate::config::Cors;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -141,7 +142,7 @@ fn peer_of(request: &Request) -> IpAddr {
 fn origin_of(request: &Request, trusted: &[IpNet]) -> Origin {
     let headers = request.headers();
     let peer = peer_of(request);
-    let forwarded = headers.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+    let forwarded = headers.get_all(&FORWARDED_FOR).iter().map(|value| value.to_str().unwrap_or_default());
     Origin {
         request_id: ids::request_id(headers.get(&REQUEST_ID).map(HeaderValue::as_bytes)),
         address: client_address(peer, forwarded, trusted),
@@ -189,7 +190,7 @@ impl Line {
     fn write(&self, route: &str, status: u16, took: Duration) {
         let Self { method, path, origin: Origin { request_id, address }, trace_id } = self;
         let trace_id = trace_id.as_deref();
-        let took_ms = took.as_secs_f64() * 1000.0;
+        let took_ms = milliseconds(took);
         if QUIET_ROUTES.contains(&route) {
             tracing::debug!(request_id, trace_id, client = %address, method, path, route, status, took_ms, "request");
         } else {

@@ -25,7 +25,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
 
 use super::middleware::Peer;
-use crate::base::metrics::{ConnectionGuard, Metrics};
+use crate::base::metrics::Metrics;
+use crate::base::raised::Raised;
 
 /// The largest request head, in bytes; beyond it the answer is 431.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -156,7 +157,7 @@ type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
 /// What a connection holds while it is open: its place among `connections_max`, and its part in the metrics.
 pub(super) struct Held {
     _slot: OwnedSemaphorePermit,
-    _open: ConnectionGuard,
+    _open: Raised,
 }
 
 /// The connection that a request came on, for whoever goes on with it when the request is over. Among the request's

@@ -109,6 +109,7 @@ async fn clean(app: &App) -> Result<(), StorageError> {
     let jobs_before = now.saturating_sub(to_signed(app.jobs_kept.as_secs()));
     in_batches(async || store.audit_events_clean(now).await).await?;
     in_batches(async || store.refresh_tokens_clean(now).await).await?;
+    in_batches(async || store.api_keys_clean(now).await).await?;
     in_batches(async || store.requests_clean(now).await).await?;
     in_batches(async || store.withdrawals_clean(now).await).await?;
     in_batches(async || store.jobs_clean(jobs_before).await).await?;

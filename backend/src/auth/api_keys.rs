@@ -1,8 +1,9 @@
 //! API keys: made, shown once, verified, revoked.
 //!
 //! For: programs that call the API on a user's behalf. May touch: `storage`, audit.
-//! Promises: a key never exceeds its owner, neither when it is made nor later, when the owner may have become less; a
-//! revoked key is refused at its next use; which of malformed, unknown, expired or revoked it is, is not told.
+//! Promises: a key never exceeds its owner, neither when it is made nor later, when the owner may have become less; one
+//! that is made by a key does not outlive it; a revoked key is refused at its next use; which of malformed, unknown,
+//! expired or revoked it is, is not told.
 //! Read next: `last_used.rs`, then `common::api_key` for how a key looks.
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use common::clock::Clock;
 use super::idempotency::{check_key, check_same};
 use super::{Audit, AuthError, Caller, Client, LastUsed, Method, Withdrawals};
 use crate::base::digest::sha256_of_parts;
+use crate::base::ids;
 use crate::base::time::{DAY_SECONDS, now_seconds};
 use crate::storage::{ApiKeyPage, ApiKeyRow, AuditKind, NewApiKey, NewRequest, RequestKey, Store};
 
@@ -34,7 +36,7 @@ pub struct ApiKeyInput {
     pub name: String,
     /// What it may do; all that the caller may, if `None`.
     pub permissions: Option<Vec<Permission>>,
-    /// When it ends; never, if `None`.
+    /// When it ends; never, if `None`; with the key that makes it at the latest.
     pub expires_in_days: Option<u32>,
 }
 
@@ -121,13 +123,14 @@ impl ApiKeys {
         caller.may_grant(&permissions)?;
         let key = ApiKey::generate();
         let created_at = now_seconds(&*self.clock);
-        let lifetime = input.expires_in_days.map(|days| i64::from(days) * DAY_SECONDS);
+        let ends_at = input.expires_in_days.map(|days| created_at.saturating_add(i64::from(days) * DAY_SECONDS));
         let listed = ListedKey {
             id: key.id().to_owned(),
             name: input.name,
             permissions,
             created_at,
-            expires_at: lifetime.map(|seconds| created_at.saturating_add(seconds)),
+            // Else whoever finds a key that ends could make one of it that does not.
+            expires_at: ends_at.into_iter().chain(caller.key_ends_at).min(),
             revoked_at: None,
             last_used_at: None,
         };
@@ -194,7 +197,7 @@ impl ApiKeys {
     /// `NotFound`, or that the database failed.
     pub async fn revoke(&self, caller: &Caller, id: &str, client: &Client<'_>) -> Result<(), AuthError> {
         let owner = if caller.may(Permission::Admin) { None } else { Some(caller.subject.as_str()) };
-        if !self.store.api_key_revoke(id, owner, now_seconds(&*self.clock)).await? {
+        if !ids::may_be_one(id) || !self.store.api_key_revoke(id, owner, now_seconds(&*self.clock)).await? {
             return Err(AuthError::NotFound);
         }
         self.withdrawals.withdraw_key(id).await?;
@@ -229,6 +232,7 @@ fn caller_of(kept: ApiKeyRow) -> Caller {
         permissions: kept.permissions.into_iter().filter(|permission| owners.contains(permission)).collect(),
         method: Method::ApiKey,
         key_id: Some(kept.id),
+        key_ends_at: kept.expires_at,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! For: sessions, users and keys, which say what happened. May touch: `storage`, the log.
 //! Promises: an event that cannot be kept goes to the log as an error and does not undo what happened; the names that
-//! clients try are cut to a bounded length. Read next: `storage/audit.rs`.
+//! clients try are cut to a bounded length, and hold nothing that does not print. Read next: `storage/audit.rs`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Audit {
 
     /// Writes one event down. `client` is `None` on the command line.
     pub async fn note(&self, kind: AuditKind, subject: &str, client: Option<&Client<'_>>, detail: Option<&str>) {
-        let subject: String = subject.chars().take(SUBJECT_CHARS_MAX).collect();
+        let subject = printable(subject);
         let address = client.map(|client| client.address.to_string());
         let event = AuditEvent {
             at: now_seconds(&*self.clock),
@@ -107,8 +107,11 @@ impl Audit {
     /// Events, the newest first.
     ///
     /// # Errors
-    /// `Input` for a kind that there is not, or that the database failed.
+    /// `Input` for a kind that there is not or a subject that cannot be, or that the database failed.
     pub async fn list(&self, wanted: &EventsWanted<'_>) -> Result<Vec<ListedEvent>, AuthError> {
+        if wanted.subject.is_some_and(|subject| subject.contains('\0')) {
+            return Err(AuthError::Input { field: "subject", why: "must not hold a NUL".into() });
+        }
         let kind = wanted.kind.map(kind_of).transpose()?;
         let page = AuditPage { before: wanted.before, kind, subject: wanted.subject, limit: wanted.limit };
         Ok(self.store.audit_event_list(page).await?.into_iter().map(ListedEvent::from).collect())
@@ -121,8 +124,26 @@ pub fn event_kinds() -> [&'static str; 10] {
     AuditKind::ALL.map(AuditKind::as_str)
 }
 
+/// The beginning of a text, with a sign in place of each character that does not print: no line of the log ends in the
+/// middle, and Postgres, which keeps no NUL, keeps the rest.
+fn printable(text: &str) -> String {
+    let shown = |sign: char| if sign.is_control() { char::REPLACEMENT_CHARACTER } else { sign };
+    text.chars().take(SUBJECT_CHARS_MAX).map(shown).collect()
+}
+
 fn kind_of(word: &str) -> Result<AuditKind, AuthError> {
     let found = AuditKind::ALL.into_iter().find(|kind| kind.as_str() == word);
     let why = || format!("must be one of {}", event_kinds().join(", "));
     found.ok_or_else(|| AuthError::Input { field: "kind", why: why() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_was_tried_is_cut_and_prints() {
+        assert_eq!(printable("a\0b\nc ä"), "a\u{fffd}b\u{fffd}c ä");
+        assert_eq!(printable(&"ä".repeat(200)).chars().count(), SUBJECT_CHARS_MAX);
+    }
 }

@@ -30,6 +30,8 @@ pub struct Caller {
     pub method: Method,
     /// The public id of the API key, if it was one.
     pub key_id: Option<String>,
+    /// When that key ends, in seconds of the Unix epoch, if it does.
+    pub key_ends_at: Option<i64>,
 }
 
 impl Method {
@@ -85,6 +87,7 @@ mod tests {
             permissions: vec![Permission::Read, Permission::ApiAccess],
             method: Method::Jwt,
             key_id: None,
+            key_ends_at: None,
         };
         assert!(caller.require(&[Permission::Read, Permission::ApiAccess]).is_ok());
         assert!(matches!(

@@ -54,12 +54,15 @@ pub enum AuthError {
     /// The user name is taken.
     #[error("the user name is taken")]
     NameTaken,
-    /// The owner has as many usable keys as one may have.
-    #[error("the owner has as many API keys as one may have")]
+    /// The owner has as many usable keys as one may have, or has made as many within a day as one may make.
+    #[error("the owner has as many API keys as one may have, or has made as many within a day as one may make")]
     KeysFull,
     /// Nobody disables themselves or changes their own role: the last administrator would be locked out.
     #[error("nobody disables their own account or changes its role")]
     OwnAccount,
+    /// Somebody else has changed the role in the meantime.
+    #[error("the user was changed at the same moment; look again")]
+    ChangedMeanwhile,
     /// The idempotency key was used for another request.
     #[error("this idempotency key was used for another request")]
     RequestKeyReused,

@@ -2,7 +2,8 @@
 //!
 //! For: `/auth/login`, `/auth/refresh` and `/auth/logout`. May touch: users, hashing, tokens, throttle, audit.
 //! Promises: a wrong password and an unknown user get the same answer after the same time; a refresh token works once,
-//! and its second use ends the session for whoever holds a copy.
+//! and its second use ends the session for whoever holds a copy; whoever is changed or kept out meanwhile gets no token
+//! that outlives that.
 //! Read next: `storage/refresh_tokens.rs`.
 
 use std::sync::Arc;
@@ -10,18 +11,18 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use common::access::{Role, scope_of};
+use common::access::scope_of;
 use common::clock::Clock;
 use common::secret::Secret;
 
 use super::throttle::Attempt;
-use super::users::normal_name;
+use super::users::{check_name, normal_name};
 use super::{Audit, AuthError, Client, Hasher, Throttle, Tokens, Withdrawals, password};
 use crate::base::digest::sha256;
 use crate::base::ids;
 use crate::base::metrics::{LoginOutcome, Metrics};
-use crate::base::time::{now_seconds, to_signed};
-use crate::storage::{AuditKind, NewRefreshToken, Rotation, Store, UserRow};
+use crate::base::time::{now_seconds, to_signed, to_unsigned};
+use crate::storage::{AuditKind, NewRefreshToken, Rotation, Standing, Store, UserRow};
 
 /// Random bytes of a refresh token: 256 bits, so that a plain SHA-256 at rest is enough.
 const REFRESH_TOKEN_BYTES: usize = 32;
@@ -75,14 +76,17 @@ impl Sessions {
         if !matches!(checked, Ok(None)) {
             self.throttle.give_back(&attempt);
         }
-        let Some(user) = checked? else {
+        let opened = match checked? {
+            Some(user) => self.open(user).await?,
+            None => None,
+        };
+        let Some((user_id, pair)) = opened else {
             self.metrics.login(LoginOutcome::Failed);
             self.audit.note(AuditKind::LoginFailed, &name, Some(client), None).await;
             return Err(AuthError::LoginFailed);
         };
-        let pair = self.open(&user).await?;
         self.metrics.login(LoginOutcome::Ok);
-        self.audit.note(AuditKind::LoginOk, &user.id, Some(client), None).await;
+        self.audit.note(AuditKind::LoginOk, &user_id, Some(client), None).await;
         Ok(pair)
     }
 
@@ -91,15 +95,11 @@ impl Sessions {
     /// # Errors
     /// `RefreshInvalid`, or that the database or a key failed.
     pub async fn refresh(&self, refresh_token: &Secret, client: &Client<'_>) -> Result<TokenPair, AuthError> {
-        let hash = refresh_hash(refresh_token).ok_or(AuthError::RefreshInvalid)?;
+        let hash = self.kept_hash(refresh_token).await?.ok_or(AuthError::RefreshInvalid)?;
         let next = self.new_refresh_token();
         match self.store.refresh_token_rotate(&hash, next.row()).await? {
-            Rotation::Rotated { user_id } => {
-                // The role may have changed since the login.
-                let user = self.store.user_by_id(&user_id).await?.filter(|user| user.disabled_at.is_none());
-                let user = user.ok_or(AuthError::RefreshInvalid)?;
-                self.pair(&user.id, user.role, next.token)
-            }
+            // The role may have changed since the login.
+            Rotation::Rotated { user_id, standing } => self.pair(&user_id, standing, next),
             Rotation::Reused { user_id } => {
                 tracing::warn!(subject = user_id, client = %client.address, "a spent refresh token was sent again");
                 self.audit.note(AuditKind::RefreshReused, &user_id, Some(client), None).await;
@@ -124,7 +124,7 @@ impl Sessions {
         if let Some(shown) = &shown {
             self.withdrawals.withdraw_token(&shown.id, to_signed(shown.ends)).await?;
         }
-        let family_of = match refresh_hash(refresh_token) {
+        let family_of = match self.kept_hash(refresh_token).await? {
             Some(hash) => self.store.refresh_family_revoke(&hash, now_seconds(&*self.clock)).await?,
             None => None,
         };
@@ -149,7 +149,11 @@ impl Sessions {
 
     /// The user, when the password is right.
     async fn check(&self, name: &str, password: Secret) -> Result<Option<UserRow>, AuthError> {
-        let user = self.store.user_by_name(name).await?;
+        // Postgres cannot even be asked for some of the names that nobody can have.
+        let user = match check_name(name) {
+            Ok(()) => self.store.user_by_name(name).await?,
+            Err(_) => None,
+        };
         // A text that cannot be a password is not hashed at its length, but the time is spent all the same.
         let (password, hash) = if password::fits(&password) {
             (password, user.as_ref().map(|user| user.password_hash.clone()))
@@ -161,19 +165,31 @@ impl Sessions {
         Ok(user.filter(|user| right && user.disabled_at.is_none()))
     }
 
-    async fn open(&self, user: &UserRow) -> Result<TokenPair, AuthError> {
+    /// Opens a session, and says whose; `None` when the user was kept out, or given another password, while this one was
+    /// checked.
+    async fn open(&self, user: UserRow) -> Result<Option<(String, TokenPair)>, AuthError> {
         let first = self.new_refresh_token();
-        self.store.refresh_family_create(&ids::new_id(), &user.id, first.row()).await?;
-        self.pair(&user.id, user.role, first.token)
+        let standing = self.store.refresh_family_create(&ids::new_id(), &user, first.row()).await?;
+        let Some(standing) = standing else { return Ok(None) };
+        let pair = self.pair(&user.id, standing, first)?;
+        Ok(Some((user.id, pair)))
     }
 
-    fn pair(&self, user_id: &str, role: Role, refresh_token: Secret) -> Result<TokenPair, AuthError> {
+    fn pair(&self, user_id: &str, standing: Standing, refresh: FreshToken) -> Result<TokenPair, AuthError> {
+        // Who was changed in this very second goes on with a token of the next one.
+        let issued_at = to_unsigned(refresh.issued_at.max(standing.issued_from));
         Ok(TokenPair {
-            access_token: self.tokens.issue(user_id, role)?,
+            access_token: self.tokens.issue(user_id, standing.role, issued_at)?,
             expires_in: self.tokens.ttl_seconds(),
-            refresh_token,
-            scope: scope_of(role.permissions()),
+            refresh_token: refresh.token,
+            scope: scope_of(standing.role.permissions()),
         })
+    }
+
+    /// What a refresh token is looked up by, if it was ever one.
+    async fn kept_hash(&self, token: &Secret) -> Result<Option<[u8; 32]>, AuthError> {
+        let Some(hash) = refresh_hash(token) else { return Ok(None) };
+        Ok(self.store.refresh_token_is_known(&hash).await?.then_some(hash))
     }
 
     fn new_refresh_token(&self) -> FreshToken {

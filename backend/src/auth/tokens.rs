@@ -138,19 +138,19 @@ impl Tokens {
         self.ttl_seconds
     }
 
-    /// A new token for a user.
+    /// A new token for a user, issued at that second: before the role was read, so that a change of the user which comes
+    /// later withdraws it too.
     ///
     /// # Errors
     /// `AuthError::Signing` when the key fails.
-    pub fn issue(&self, user_id: &str, role: Role) -> Result<Secret, AuthError> {
-        let now = self.clock.unix_seconds();
+    pub fn issue(&self, user_id: &str, role: Role, issued_at: u64) -> Result<Secret, AuthError> {
         let claims = AccessClaims {
             iss: self.issuer.clone(),
             aud: self.audience.clone(),
             sub: user_id.to_owned(),
             client_id: CLIENT_ID.to_owned(),
-            iat: now,
-            exp: now.saturating_add(self.ttl_seconds),
+            iat: issued_at,
+            exp: issued_at.saturating_add(self.ttl_seconds),
             jti: ids::new_id(),
             scope: scope_of(role.permissions()),
             roles: vec![role.as_str().to_owned()],
@@ -253,6 +253,7 @@ fn caller_of(claims: AccessClaims) -> Caller {
         roles: claims.roles,
         method: Method::Jwt,
         key_id: None,
+        key_ends_at: None,
     }
 }
 

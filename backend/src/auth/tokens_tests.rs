@@ -38,7 +38,7 @@ fn header() -> Header {
 fn an_issued_token_proves_its_caller_until_it_expires() {
     let clock = Arc::new(ManualClock::at(NOW));
     let tokens = tokens(Arc::clone(&clock));
-    let token = tokens.issue("u-1", Role::Readonly).expect("issued");
+    let token = tokens.issue("u-1", Role::Readonly, NOW).expect("issued");
     let caller = tokens.verify(token.expose()).expect("it holds");
     assert_eq!(caller.subject, "u-1");
     assert_eq!(scope_of(&caller.permissions), "read api_access");
@@ -51,7 +51,7 @@ fn an_issued_token_proves_its_caller_until_it_expires() {
 #[test]
 fn a_withdrawn_token_does_not_hold() {
     let tokens = tokens(Arc::new(ManualClock::at(NOW)));
-    let token = tokens.issue("u-1", Role::User).expect("issued");
+    let token = tokens.issue("u-1", Role::User, NOW).expect("issued");
     let shown = tokens.shown(token.expose()).expect("it holds");
     assert_eq!((shown.subject.as_str(), shown.ends), ("u-1", NOW + TTL_SECONDS));
     let ends = i64::try_from(shown.ends).expect("a time");

@@ -1,13 +1,14 @@
 //! Users: accounts and their roles.
 //!
 //! For: making, finding and listing accounts. May touch: `storage`, hashing, audit.
-//! Promises: names are compared in lower case; whoever makes or changes a user gives no more than they have, and cannot
-//! shut themselves out; a change ends the user's access tokens everywhere within a second.
+//! Promises: names are compared in lower case; whoever makes or changes a user gives no more than they have, at that very
+//! moment, and cannot shut themselves out, nor two each other; a change ends the user's access tokens everywhere within a
+//! second, those that were on their way while it was made included.
 //! Read next: `storage/users.rs`.
 
 use std::sync::Arc;
 
-use common::access::Role;
+use common::access::{Permission, Role};
 use common::clock::Clock;
 use common::secret::Secret;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,8 @@ use crate::base::digest::sha256_of_parts;
 use crate::base::ids;
 use crate::base::time::now_seconds;
 use crate::storage::{
-    AuditKind, NewRequest, NewUser, RequestKey, RequestRow, StorageError, Store, UserChange, UserRow,
+    AuditKind, NewRequest, NewUser, RequestKey, RequestRow, StorageError, Store, UserChange, UserChanged, UserMade,
+    UserRow,
 };
 
 /// The longest user name, in characters.
@@ -77,7 +79,8 @@ impl Users {
     /// Makes a user on behalf of a caller.
     ///
     /// # Errors
-    /// `GrantExceeded` when the role grants more than the caller has; else as `create`.
+    /// `GrantExceeded` when the role grants more than the caller has, `PermissionMissing` when somebody has changed the
+    /// caller's; `Input`, `NameTaken`, `Overloaded`, or that the database failed.
     pub async fn create_for(
         &self,
         caller: &Caller,
@@ -87,7 +90,7 @@ impl Users {
         client: &Client<'_>,
     ) -> Result<User, AuthError> {
         caller.may_grant(role.permissions())?;
-        let user = self.create(name, password, role).await?;
+        let user = self.create(name, password, role, Some(&caller.subject)).await?;
         self.audit.note(AuditKind::UserCreated, &caller.subject, Some(client), Some(&user.id)).await;
         Ok(user)
     }
@@ -121,13 +124,14 @@ impl Users {
         let row = NewUser { id: &user.id, name: &user.name, password_hash: &hash, role, created_at };
         let (secret_hash, answer) = (Some(hash.as_str()), answer.as_str());
         let request = NewRequest { key, body_hash: &body_hash, secret_hash, answer, at: created_at };
-        match self.store.user_create_once(row, request).await {
-            Ok(true) => {
+        match self.store.user_create_once(row, &caller.subject, request).await {
+            Ok(UserMade::NotAllowed) => Err(not_any_more()),
+            Ok(UserMade::Made) => {
                 self.audit.note(AuditKind::UserCreated, &caller.subject, Some(client), Some(&user.id)).await;
                 Ok(user)
             }
             // Somebody has sent the same at the same moment.
-            Ok(false) => match self.store.request_by_key(key, created_at).await? {
+            Ok(UserMade::Known) => match self.store.request_by_key(key, created_at).await? {
                 Some(done) => self.made_before(done, &body_hash, password).await,
                 None => Err(AuthError::RequestKeyReused),
             },
@@ -148,22 +152,27 @@ impl Users {
     /// Makes a user on behalf of whoever runs the program.
     ///
     /// # Errors
-    /// As `create`.
+    /// `Input`, `NameTaken`, `Overloaded`, or that the database failed.
     pub async fn create_by_operator(&self, name: &str, password: Secret, role: Role) -> Result<User, AuthError> {
-        let user = self.create(name, password, role).await?;
+        let user = self.create(name, password, role, None).await?;
         self.audit.note(AuditKind::UserCreated, "operator", None, Some(&user.id)).await;
         Ok(user)
     }
 
-    async fn create(&self, name: &str, password: Secret, role: Role) -> Result<User, AuthError> {
+    async fn create(&self, name: &str, password: Secret, role: Role, by: Option<&str>) -> Result<User, AuthError> {
         let name = normal_name(name);
         check_name(&name)?;
         password::check_new(&password).map_err(|why| AuthError::Input { field: "password", why })?;
         let hash = self.hasher.hash(password).await?;
         let user = User { id: ids::new_id(), name, role, created_at: now_seconds(&*self.clock), disabled_at: None };
         let row = NewUser { id: &user.id, name: &user.name, password_hash: &hash, role, created_at: user.created_at };
-        match self.store.user_create(row).await {
-            Ok(()) => Ok(user),
+        let made = match by {
+            Some(by) => self.store.user_create_for(row, by).await,
+            None => self.store.user_create(row).await.map(|()| UserMade::Made),
+        };
+        match made {
+            Ok(UserMade::NotAllowed) => Err(not_any_more()),
+            Ok(UserMade::Made | UserMade::Known) => Ok(user),
             Err(StorageError::Taken { .. }) => Err(AuthError::NameTaken),
             Err(error) => Err(error.into()),
         }
@@ -174,7 +183,8 @@ impl Users {
     ///
     /// # Errors
     /// `NotFound`; `GrantExceeded` when the user is, or should be, allowed more than the caller; `OwnAccount` when the
-    /// caller would shut themselves out; `Input`, `Overloaded`, or that the database failed.
+    /// caller would shut themselves out; `ChangedMeanwhile` when somebody else has changed the user's role;
+    /// `PermissionMissing` when somebody has changed the caller's; `Input`, `Overloaded`, or that the database failed.
     pub async fn change_for(
         &self,
         caller: &Caller,
@@ -201,10 +211,16 @@ impl Users {
             None => None,
         };
         let change = UserChange { role: edit.role, password_hash: password_hash.as_deref(), disabled: edit.disabled };
-        let ended = self.withdrawals.of_subject(id);
-        let changed = self.store.user_change(id, change, ended, now_seconds(&*self.clock)).await?;
-        let changed = changed.ok_or(AuthError::NotFound)?;
-        self.withdrawals.note(&ended);
+        let ended = || self.withdrawals.of_subject(id);
+        let changed = match self.store.user_change(id, user.role, &caller.subject, change, ended).await? {
+            UserChanged::Changed(changed, ended) => {
+                self.withdrawals.note(&ended);
+                changed
+            }
+            UserChanged::Otherwise => return Err(AuthError::ChangedMeanwhile),
+            UserChanged::NotAllowed => return Err(not_any_more()),
+            UserChanged::NotThere => return Err(AuthError::NotFound),
+        };
         self.audit.note(AuditKind::UserChanged, &caller.subject, Some(client), Some(id)).await;
         Ok(changed.into())
     }
@@ -214,6 +230,9 @@ impl Users {
     /// # Errors
     /// `NotFound`, or that the database failed.
     pub async fn get(&self, id: &str) -> Result<User, AuthError> {
+        if !ids::may_be_one(id) {
+            return Err(AuthError::NotFound);
+        }
         self.store.user_by_id(id).await?.map(User::from).ok_or(AuthError::NotFound)
     }
 
@@ -226,12 +245,18 @@ impl Users {
     }
 }
 
+/// Who asks has been changed since their token was issued.
+fn not_any_more() -> AuthError {
+    AuthError::PermissionMissing { missing: Permission::Admin }
+}
+
 /// Names are compared in lower case, without the spaces around them that forms collect.
 pub(super) fn normal_name(name: &str) -> String {
     name.trim().to_ascii_lowercase()
 }
 
-fn check_name(name: &str) -> Result<(), AuthError> {
+/// Refuses a name that nobody can have.
+pub(super) fn check_name(name: &str) -> Result<(), AuthError> {
     let allowed =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-' | b'@');
     if (1..=NAME_CHARS_MAX).contains(&name.len()) && name.bytes().all(allowed) {

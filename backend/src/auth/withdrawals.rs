@@ -3,7 +3,7 @@
 //! For: logout, changes of users and revoked keys, which withdraw; `tokens.rs`, which asks on every request; the feed
 //! that the gateway reads. May touch: `storage`. Promises: this process knows at once what it withdraws itself, and
 //! what others do after `FOLLOW_PERIOD`; while the database is away, what is known is kept; `KNOWN_MAX` entries are
-//! known at most, and the ones that end soonest make room.
+//! known at most: single tokens make room before users who were kept out, and of both the ones that end soonest.
 //! Read next: `storage/withdrawals.rs`.
 
 use std::collections::HashMap;
@@ -83,7 +83,7 @@ impl Withdrawn {
         // Keys are looked up whenever they are shown; only gateways need to be told of them.
     }
 
-    /// Forgets what has ended, and what ends soonest when there is too much.
+    /// Forgets what has ended, and makes room when there is too much.
     fn clean(&self, now: i64) {
         let mut known = self.write();
         known.retain(now);
@@ -91,12 +91,8 @@ impl Withdrawn {
         if surplus == 0 {
             return;
         }
-        let subjects = known.subjects.values().map(|(_, ends)| *ends);
-        let mut ends: Vec<i64> = known.tokens.values().copied().chain(subjects).collect();
-        let (_, soonest, _) = ends.select_nth_unstable(surplus - 1);
-        let soonest = *soonest;
-        known.retain(soonest);
-        tracing::error!("more than {KNOWN_MAX} tokens were withdrawn; those that end soonest were forgotten");
+        known.make_room(surplus);
+        tracing::error!("more than {KNOWN_MAX} tokens were withdrawn; {surplus} that end soonest were forgotten");
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Known> {
@@ -113,6 +109,43 @@ impl Known {
     fn retain(&mut self, ended: i64) {
         self.tokens.retain(|_, ends| *ends > ended);
         self.subjects.retain(|_, (_, ends)| *ends > ended);
+    }
+
+    /// Forgets so many. Whoever logs out again and again must not bring back a user who was kept out.
+    fn make_room(&mut self, surplus: usize) {
+        let of_tokens = surplus.min(self.tokens.len());
+        let mut soonest = Soonest::of(self.tokens.values().copied().collect(), of_tokens);
+        self.tokens.retain(|_, ends| !soonest.has(*ends));
+        let mut soonest = Soonest::of(self.subjects.values().map(|(_, ends)| *ends).collect(), surplus - of_tokens);
+        self.subjects.retain(|_, (_, ends)| !soonest.has(*ends));
+    }
+}
+
+/// The soonest of many ends.
+struct Soonest {
+    /// All that are sooner than this one.
+    last: i64,
+    /// And so many that are equal to it.
+    equal: usize,
+}
+
+impl Soonest {
+    /// So many of them, or all.
+    fn of(mut ends: Vec<i64>, count: usize) -> Self {
+        let count = count.min(ends.len());
+        let Some(index) = count.checked_sub(1) else { return Self { last: i64::MIN, equal: 0 } };
+        let last = *ends.select_nth_unstable(index).1;
+        let sooner = ends.iter().filter(|end| **end < last).count();
+        Self { last, equal: count.saturating_sub(sooner) }
+    }
+
+    /// Whether this is one of them. Each is asked about once.
+    fn has(&mut self, end: i64) -> bool {
+        if end == self.last && self.equal > 0 {
+            self.equal -= 1;
+            return true;
+        }
+        end < self.last
     }
 }
 
@@ -156,6 +189,10 @@ impl Withdrawals {
 
     /// Withdraws one access token that ends then.
     pub(super) async fn withdraw_token(&self, id: &str, ends: i64) -> Result<(), AuthError> {
+        // Whoever says it again and again makes nobody write, nor read, anything.
+        if self.known.read().tokens.contains_key(id) {
+            return Ok(());
+        }
         let ends = ends.saturating_add(LEEWAY_SECONDS);
         self.withdraw(Withdrawal { kind: WithdrawnKind::Token, value: id, issued_until: 0, ends }).await
     }
@@ -250,5 +287,22 @@ mod tests {
         withdrawn.clean(NOW);
         assert_eq!(withdrawn.read().tokens.len(), KNOWN_MAX);
         assert!(!withdrawn.holds(&claims("ann", "0", 999)), "the one that ends soonest made room");
+    }
+
+    #[test]
+    fn who_was_kept_out_stays_so_however_many_tokens_come_after() {
+        let withdrawn = Withdrawn::default();
+        withdrawn.add("subject", "bob", 990, NOW + 1);
+        for index in 0..KNOWN_MAX + 2 {
+            // All of them end at once, as those of one second do.
+            withdrawn.add("token", &index.to_string(), 0, NOW + 10);
+        }
+        withdrawn.clean(NOW);
+        assert!(withdrawn.holds(&claims("bob", "t", 990)));
+        assert_eq!(withdrawn.read().tokens.len(), KNOWN_MAX - 1, "no more than must");
+        let mut three = Soonest::of(vec![5, 5, 1, 5, 9], 3);
+        assert_eq!([5, 5, 1, 5, 9].map(|end| three.has(end)), [true, true, true, false, false]);
+        let mut none = Soonest::of(vec![1], 0);
+        assert!(!none.has(1) && !none.has(i64::MIN));
     }
 }

@@ -1,7 +1,8 @@
 //! Ids: how things are named that this program makes.
 //!
 //! For: rows, tokens and requests. May touch: the random generator and the clock behind `UUIDv7` (RFC 9562 §5.7).
-//! Promises: ids sort by the time they were made, to the millisecond; a request id taken from a client is 1 to 64 visible ASCII characters.
+//! Promises: ids sort by the time they were made, to the millisecond; a request id taken from a client is 1 to 64 visible
+//! ASCII characters; what can be no id of ours is told from what may be one.
 //! Read next: `api/middleware.rs`, which gives each request its id.
 
 use uuid::Uuid;
@@ -9,10 +10,20 @@ use uuid::Uuid;
 /// The longest request id taken over from a client, in characters.
 pub const REQUEST_ID_CHARS_MAX: usize = 64;
 
+/// The longest id that is looked up, in characters.
+const LOOKED_UP_CHARS_MAX: usize = 64;
+
 /// A new id for anything: a `UUIDv7` in its 36-character form.
 #[must_use]
 pub fn new_id() -> String {
     Uuid::now_v7().to_string()
+}
+
+/// Whether something could be known by this text, so that it is worth asking the database. Every id of ours is visible
+/// ASCII; Postgres cannot even be asked for a text with a NUL in it.
+#[must_use]
+pub fn may_be_one(text: &str) -> bool {
+    (1..=LOOKED_UP_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// The client's own request id when it is fit for logs and headers, else a new one.
@@ -38,6 +49,15 @@ mod tests {
             [None, Some(&b""[..]), Some(&b"a b"[..]), Some(&b"a\tb"[..]), Some("é".as_bytes()), Some(&too_long[..])]
         {
             assert_eq!(request_id(unfit).len(), 36, "{unfit:?}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_no_id_is_not_looked_up() {
+        let (longest, longer) = ("x".repeat(LOOKED_UP_CHARS_MAX), "x".repeat(LOOKED_UP_CHARS_MAX + 1));
+        assert!(may_be_one(&new_id()) && may_be_one("nobody") && may_be_one(&longest));
+        for text in ["", "\0", "a\0b", "a b", "é", &longer] {
+            assert!(!may_be_one(text), "{text:?}");
         }
     }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
 
+use super::raised::Raised;
+
 /// Upper bounds of the wait for a worker, in seconds; it is known to the second.
 const PICK_UP_BUCKETS_SECONDS: [f64; 9] = [0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0];
 
@@ -39,9 +41,6 @@ pub struct JobMetrics {
     pick_up_seconds: Histogram,
     item_seconds: Histogram,
 }
-
-/// Counts one item that is under way while it lives.
-pub struct RunningGuard(IntGauge);
 
 impl AttemptOutcome {
     /// The label value.
@@ -101,12 +100,10 @@ impl JobMetrics {
         self.queued.set(items);
     }
 
-    /// An item was taken after it had waited for so long; it counts as under way until the guard is dropped.
-    #[must_use]
-    pub fn taken(&self, waited: Duration) -> RunningGuard {
+    /// An item was taken after it had waited for so long; it is under way from now on.
+    pub fn taken(&self, waited: Duration) -> Raised {
         self.pick_up_seconds.observe(waited.as_secs_f64());
-        self.running.inc();
-        RunningGuard(self.running.clone())
+        Raised::new(&self.running)
     }
 
     /// An attempt has taken so long.
@@ -117,11 +114,5 @@ impl JobMetrics {
     /// An attempt has ended.
     pub fn ended(&self, outcome: AttemptOutcome) {
         self.attempts.with_label_values(&[outcome.as_str()]).inc();
-    }
-}
-
-impl Drop for RunningGuard {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

@@ -16,6 +16,7 @@ use prometheus::{
 use super::database_metrics;
 use super::job_metrics::JobMetrics;
 use super::model_metrics::ModelMetrics;
+use super::raised::Raised;
 use super::redis_metrics::RedisMetrics;
 
 /// The media type of `/metrics`.
@@ -275,11 +276,9 @@ impl Metrics {
         self.logins.with_label_values(&[outcome.as_str()]).inc();
     }
 
-    /// One connection was opened; it is counted as open until the guard is dropped.
-    #[must_use]
-    pub fn connection(&self) -> ConnectionGuard {
-        self.connections.inc();
-        ConnectionGuard(self.connections.clone())
+    /// One connection was opened.
+    pub fn connection(&self) -> Raised {
+        Raised::new(&self.connections)
     }
 
     /// A root field of GraphQL was answered. `field` is a name of the schema.
@@ -294,11 +293,9 @@ impl Metrics {
         self.graphql_refusals.with_label_values(&[code]).inc();
     }
 
-    /// A WebSocket was opened; it is counted as open until the guard is dropped.
-    #[must_use]
-    pub fn graphql_socket(&self) -> ConnectionGuard {
-        self.graphql_sockets.inc();
-        ConnectionGuard(self.graphql_sockets.clone())
+    /// A WebSocket was opened.
+    pub fn graphql_socket(&self) -> Raised {
+        Raised::new(&self.graphql_sockets)
     }
 
     /// So many spans were not told.
@@ -363,15 +360,6 @@ fn counted(family: &MetricFamily, name: &str, value: &str) -> f64 {
     let has = |metric: &Metric| metric.get_label().iter().any(|label| label.name() == name && label.value() == value);
     let counters = family.get_metric().iter().filter(|metric| has(metric));
     counters.map(|metric| metric.get_counter().get_value()).sum()
-}
-
-/// Counts one open connection while it lives.
-pub struct ConnectionGuard(IntGauge);
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 #[cfg(test)]

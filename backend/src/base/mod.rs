@@ -13,6 +13,7 @@ pub mod job_metrics;
 pub mod metrics;
 pub mod model_metrics;
 pub mod network;
+pub mod raised;
 pub mod redis_metrics;
 pub mod time;
 pub mod trace;

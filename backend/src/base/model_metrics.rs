@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::raised::Raised;
+
 /// Upper bounds of both histograms, in seconds: from a model beside us to a long answer of a slow one.
 const BUCKETS_SECONDS: [f64; 13] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
@@ -41,9 +43,6 @@ pub struct ModelMetrics {
     fallbacks: IntCounterVec,
     streams: IntGauge,
 }
-
-/// Counts one open stream while it lives.
-pub struct StreamGuard(IntGauge);
 
 impl CircuitState {
     /// The word used in answers.
@@ -143,17 +142,9 @@ impl ModelMetrics {
         self.fallbacks.with_label_values(&[model]).inc();
     }
 
-    /// One stream was opened; it is counted as open until the guard is dropped.
-    #[must_use]
-    pub fn stream(&self) -> StreamGuard {
-        self.streams.inc();
-        StreamGuard(self.streams.clone())
-    }
-}
-
-impl Drop for StreamGuard {
-    fn drop(&mut self) {
-        self.0.dec();
+    /// One stream was opened.
+    pub fn stream(&self) -> Raised {
+        Raised::new(&self.streams)
     }
 }
 

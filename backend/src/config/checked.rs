@@ -22,7 +22,7 @@ mod redis;
 pub use jobs::Jobs;
 pub use metrics::History;
 pub use query::{Cache, Circuit, Model, ModelSize, Playbooks, Routing, Sandbox, Streams};
-pub use redis::{Redis, RedisPlace, RedisUrl};
+pub use redis::{Redis, RedisPlace};
 
 choice! {
     /// Where the program runs.

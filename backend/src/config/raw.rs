@@ -52,7 +52,7 @@ section! {
         pub(super) redis: Redis = "{}",
         /// Tokens, passwords and logins.
         pub(super) auth: Auth = "{}",
-        /// The endpoint at which the gateway asks about API keys.
+        /// The endpoints at which the gateway asks about API keys and about what was withdrawn.
         pub(super) introspection: Introspection = "{}",
         /// The models that answer, over the OpenAI-compatible HTTP API. The first of each size is the default of its
         /// size. None in development means the embedded model `capibara6-dev`; production needs at least one.
@@ -108,10 +108,11 @@ section! {
         pub(super) body_max: At<ByteSize> = "1MiB",
         /// Open connections on each listener; more wait in the system's queue.
         pub(super) max_connections: At<u32> = "4096",
-        /// The proxies whose `X-Forwarded-For` is believed.
+        /// The proxies whose `X-Forwarded-For` and `traceparent` are believed: the gateways.
         pub(super) trusted_proxies: Vec<Network> = "['127.0.0.0/8', '::1/128']",
         /// The names, without ports, that `Host` may have at the API and at GraphQL. Others are answered with 421,
-        /// except at `/health`. None listed means that every name will do.
+        /// except at `/health`; so the name by which the gateway fetches the key set is to be listed too. None listed means
+        /// that every name will do.
         pub(super) trusted_hosts: Vec<At<String>> = "[]",
         /// Pages of other origins that may use the API and GraphQL from a browser.
         pub(super) cors: Cors = "{}",
@@ -219,9 +220,9 @@ section! {
 }
 
 section! {
-    /// The endpoint at which the gateway asks about API keys.
+    /// The endpoints at which the gateway asks about API keys and about what was withdrawn.
     pub(super) struct Introspection {
-        /// The bearer secret the gateway sends. Required in production.
+        /// The bearer secret the gateway sends to both. Required in production.
         pub(super) secret: Option<At<SecretRef>> = "null",
     }
 }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+use common::redis::RedisUrl;
 use common::settings;
 
-use super::{Config, Database, Environment, ModelSize, RedisPlace, RedisUrl, manual};
+use super::{Config, Database, Environment, ModelSize, RedisPlace, manual};
 
 fn read(text: &str) -> Result<Config, String> {
     settings::load("backend.yaml", text, HashMap::new(), super::check::check).map_err(|report| report.to_string())
@@ -251,6 +252,7 @@ fn rules_of_jobs_are_kept() {
     let cases = [
         ("batch_max: 0", "jobs.batch_max: 0 is out of range: 1 to 1000"),
         ("queued_max: 0", "jobs.queued_max: 0 is out of range: 1 to 10000000"),
+        ("owner_max: 0", "jobs.owner_max: 0 is out of range: 1 to 10000000"),
         ("concurrency: 0", "jobs.concurrency: 0 is out of range: 1 to 1000"),
         ("attempts_max: 101", "jobs.attempts_max: 101 is out of range: 1 to 100"),
         ("attempt_timeout: 5ms", "jobs.attempt_timeout: 5ms is shorter than 1s"),
@@ -282,7 +284,7 @@ fn redis_is_named_without_its_password() {
     let redis = config.redis.expect("it is there");
     assert_eq!(redis.place, RedisPlace::Server(RedisUrl { host: "::1".into(), port: 7000, tls: true }));
     assert_eq!((redis.prefix.as_str(), redis.timeout.as_millis()), ("capibara6-backend", 50));
-    assert_eq!(redis.password.expect("a password").expose(), "hunter2");
+    assert_eq!(redis.access.password.expect("a password").expose(), "hunter2");
     let sentinel = "version: 1\nredis: { sentinel: { urls: [\"redis://a\", \"redis://b:7\"], service: main } }\n";
     let Some(RedisPlace::Sentinel { urls, service }) = read(sentinel).expect("sound").redis.map(|redis| redis.place)
     else {
@@ -293,11 +295,10 @@ fn redis_is_named_without_its_password() {
 
 #[test]
 fn rules_of_redis_are_kept() {
-    let form = "redis.url: is not an address such as redis://10.0.0.5:6379";
     let cases = [
-        ("url: \"http://h\"", form),
-        ("url: \"redis://h/1\"", form),
-        ("url: \"redis://app:hunter2@h\"", form),
+        ("url: \"http://h\"", "redis.url: expected a URL such as redis://10.0.0.5:6379"),
+        ("url: \"redis://h/1\"", "redis.url: nothing stands behind the port"),
+        ("url: \"redis://app:hunter2@h\"", "redis.url: the user name and password are keys of their own"),
         (
             "url: \"redis://h\", sentinel: { urls: [\"redis://h\"], service: m }",
             "redis.url: stands beside redis.sentinel",

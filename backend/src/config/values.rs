@@ -1,18 +1,13 @@
 //! Values: how single values are written that the settings library does not know.
 //!
-//! For: socket addresses, networks, addresses of web servers and of Redis. May touch: nothing.
+//! For: socket addresses, networks, addresses of web servers. May touch: nothing.
 //! Promises: what does not parse is reported at its place, with an example of what would. Read next: `raw.rs`.
 
 use std::net::SocketAddr;
 
-use common::settings::{Decode, Decoder, Node, Shape};
+use common::settings::{Decode, Decoder, Node, Shape, from_text};
 use ipnet::IpNet;
 use url::Url;
-
-use super::checked::RedisUrl;
-
-/// The port of a Redis server whose address names none.
-const REDIS_PORT: u16 = 6379;
 
 /// An address to listen on: `127.0.0.1:8000`. Port 0 lets the system choose.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,11 +23,9 @@ pub(super) struct WebAddress(pub(super) Url);
 
 impl Decode for BindAddress {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        let text = String::decode(node, decoder)?;
-        text.parse().map(Self).ok().or_else(|| {
-            decoder
-                .mistake(node.position, format!("{text:?} is not an address to listen on, such as 127.0.0.1:8000"));
-            None
+        from_text(node, decoder, |text| {
+            let expected = || format!("{text:?} is not an address to listen on, such as 127.0.0.1:8000");
+            text.parse().map(Self).map_err(|_| expected())
         })
     }
 
@@ -43,11 +36,9 @@ impl Decode for BindAddress {
 
 impl Decode for Network {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        let text = String::decode(node, decoder)?;
-        let single = || text.parse::<std::net::IpAddr>().ok().map(IpNet::from);
-        text.parse().ok().or_else(single).map(Self).or_else(|| {
-            decoder.mistake(node.position, format!("{text:?} is not a network, such as 10.0.0.0/8"));
-            None
+        from_text(node, decoder, |text| {
+            let network = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+            network.map(Self).map_err(|_| format!("{text:?} is not a network, such as 10.0.0.0/8"))
         })
     }
 
@@ -58,7 +49,6 @@ impl Decode for Network {
 
 impl Decode for WebAddress {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        let text = String::decode(node, decoder)?;
         let usable = |url: &Url| {
             matches!(url.scheme(), "http" | "https")
                 && url.has_host()
@@ -66,52 +56,11 @@ impl Decode for WebAddress {
                 && url.password().is_none()
         };
         // The text is not repeated: it may hold a password, which belongs behind a reference.
-        text.parse().ok().filter(usable).map(Self).or_else(|| {
-            decoder.mistake(
-                node.position,
-                "is not an http or https address without credentials, such as http://127.0.0.1:9000/v1",
-            );
-            None
-        })
+        let expected = "is not an http or https address without credentials, such as http://127.0.0.1:9000/v1";
+        from_text(node, decoder, |text| text.parse().ok().filter(usable).map(Self).ok_or_else(|| expected.to_owned()))
     }
 
     fn shape() -> Shape {
         Shape::text("http or https address")
     }
-}
-
-impl Decode for RedisUrl {
-    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        let text = String::decode(node, decoder)?;
-        let read = redis_url(&text);
-        if read.is_none() {
-            // The text is not repeated: it may hold a password, which belongs behind a reference.
-            decoder.mistake(
-                node.position,
-                "is not an address such as redis://10.0.0.5:6379, or rediss:// for TLS; user, password and database are \
-                 keys of their own",
-            );
-        }
-        read
-    }
-
-    fn shape() -> Shape {
-        Shape::text("redis or rediss address")
-    }
-}
-
-fn redis_url(text: &str) -> Option<RedisUrl> {
-    let url = Url::parse(text).ok()?;
-    let tls = match url.scheme() {
-        "redis" => false,
-        "rediss" => true,
-        _ => return None,
-    };
-    let bare = url.username().is_empty()
-        && url.password().is_none()
-        && matches!(url.path(), "" | "/")
-        && url.query().is_none()
-        && url.fragment().is_none();
-    let host = url.host_str().filter(|host| bare && !host.is_empty())?.trim_matches(['[', ']']).to_owned();
-    Some(RedisUrl { host, port: url.port().unwrap_or(REDIS_PORT), tls })
 }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::backoff;
 use common::telemetry::with_causes;
 use futures::StreamExt as _;
 
@@ -138,9 +139,7 @@ fn wait_after(attempt: u32, error: &ProviderError, retrying: Retrying) -> Option
     if let Some(wish) = error.retry_after() {
         return (wish <= retrying.wait_max).then_some(wish);
     }
-    let doubled = BACKOFF_FIRST.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)));
-    // From half of it to all of it, so that those who failed together do not come back together.
-    Some(doubled.min(retrying.wait_max).mul_f64(0.5 + rand::random::<f64>() / 2.0))
+    Some(backoff::spread(backoff::wait_after(attempt, BACKOFF_FIRST, retrying.wait_max)))
 }
 
 async fn ask_once(model: &Arc<ModelHandle>, wish: Wish<'_>, metrics: &Metrics) -> Result<Begun, ProviderError> {

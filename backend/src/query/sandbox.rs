@@ -11,12 +11,13 @@
 
 use std::time::{Duration, Instant};
 
+use common::body::{self, BodyError};
+use common::http_client;
 use common::secret::Secret;
 use common::telemetry::with_causes;
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
-use super::providers::client;
 use super::{BuildError, Executed};
 use crate::config;
 
@@ -81,8 +82,9 @@ enum SandboxError {
 
 impl Sandbox {
     pub(super) fn new(settings: &config::Sandbox) -> Result<Self, BuildError> {
+        let client = http_client::for_server(&settings.execute_url, CONNECT_TIMEOUT).build();
         Ok(Self {
-            client: client(&settings.execute_url, CONNECT_TIMEOUT).map_err(BuildError::Sandbox)?,
+            client: client.map_err(BuildError::Sandbox)?,
             url: settings.execute_url.clone(),
             key: settings.key.clone(),
             timeout: settings.timeout,
@@ -123,7 +125,8 @@ impl Sandbox {
         if response.status() != StatusCode::OK {
             return Err(SandboxError::Status(response.status().as_u16()));
         }
-        serde_json::from_slice(&read(response).await?).map_err(SandboxError::Malformed)
+        let answer = body::read(response, ANSWER_BYTES_MAX).await?;
+        serde_json::from_slice(&answer).map_err(SandboxError::Malformed)
     }
 
     fn shape(&self, outcome: Outcome, took: Duration) -> Executed {
@@ -139,16 +142,13 @@ impl Sandbox {
     }
 }
 
-async fn read(mut response: Response) -> Result<Vec<u8>, SandboxError> {
-    let mut body = Vec::new();
-    let broken = |error: reqwest::Error| SandboxError::Unreachable(error.without_url());
-    while let Some(chunk) = response.chunk().await.map_err(broken)? {
-        if body.len().saturating_add(chunk.len()) > ANSWER_BYTES_MAX {
-            return Err(SandboxError::TooLarge);
+impl From<BodyError> for SandboxError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Broken(error) => Self::Unreachable(error.without_url()),
+            BodyError::TooLarge { .. } => Self::TooLarge,
         }
-        body.extend_from_slice(&chunk);
     }
-    Ok(body)
 }
 
 /// The text up to so many bytes, whole characters only.

@@ -20,7 +20,7 @@ use super::failover::{self, Begun};
 use super::providers::{Mode, Piece};
 use super::{Ace, Executed, FinishReason, Inner, Plan, QueryError, Routed, Usage};
 use crate::base::metrics::AnswerSource;
-use crate::base::model_metrics::StreamGuard;
+use crate::base::raised::Raised;
 
 /// One thing that a stream tells.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ pub(super) struct Live {
     usage: Usage,
     finish: FinishReason,
     _place: OwnedSemaphorePermit,
-    _open: StreamGuard,
+    _open: Raised,
 }
 
 impl Live {

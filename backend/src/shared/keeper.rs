@@ -6,11 +6,12 @@
 
 use std::time::{Duration, Instant};
 
+use common::redis::late;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use tokio::time::{sleep, timeout};
 
-use super::{Shared, late};
+use super::Shared;
 
 /// How often the server is looked at.
 const HEARTBEAT: Duration = Duration::from_secs(1);

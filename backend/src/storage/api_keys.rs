@@ -1,16 +1,34 @@
 //! API keys: their public ids, the hashes of their secrets, and what they may do.
 //!
 //! For: creating, finding, listing and revoking keys. May touch: the table `api_keys`, and `users` for the owner's role.
-//! Promises: a secret is kept only as its hash; a revoked key stays, so that its id is never given out again.
+//! Promises: a secret is kept only as its hash; a key that has ended stays for `KEPT_DAYS`, so that its owner sees what became
+//! of it, and is deleted then; whoever makes and revokes keys again and again makes `MADE_PER_DAY_MAX` of them a day.
 //! Read next: `auth/api_keys.rs`.
 
 use common::access::{Permission, Role, scope_of};
 use common::api_key::SecretHash;
 use sqlx::Row as _;
 
+use super::cleaning::Batch;
 use super::engine::{Transaction, on, rows};
 use super::idempotency::note_in;
 use super::{NewRequest, StorageError, Store};
+use crate::base::time::DAY_SECONDS;
+
+/// How long a key stays that was revoked or has expired, in days: as long as the events that speak of it.
+const KEPT_DAYS: i64 = 90;
+
+/// Keys that one owner may make within a day, whatever becomes of them.
+const MADE_PER_DAY_MAX: i64 = 500;
+
+/// Deletes keys that have ended.
+pub(super) const CLEAN: Batch = Batch {
+    what: "api_keys_clean",
+    rows_max: 1_000,
+    statement: "\
+        DELETE FROM api_keys WHERE id IN \
+        (SELECT id FROM api_keys WHERE revoked_at < $1 UNION SELECT id FROM api_keys WHERE expires_at < $1 LIMIT $2)",
+};
 
 /// Asked for every request that comes with a key, unless the gateway remembers the answer.
 pub(super) const BY_ID: &str = "\
@@ -105,8 +123,9 @@ fn unsound(column: &str, source: impl std::error::Error + Send + Sync + 'static)
 }
 
 impl Store {
-    /// Keeps a new key unless its owner has `live_max` usable ones already; says whether it did. Who makes keys for one
-    /// owner waits for the others who do, so that the number counted is the number that is there.
+    /// Keeps a new key unless its owner has `live_max` usable ones already, or has made `MADE_PER_DAY_MAX` within a day; says
+    /// whether it did. Who makes keys for one owner waits for the others who do, so that the number counted is the number
+    /// that is there.
     ///
     /// # Errors
     /// When the database fails.
@@ -220,6 +239,15 @@ impl Store {
         }
         transaction.commit(WHAT).await
     }
+
+    /// Deletes keys that ended more than `KEPT_DAYS` ago, a bounded number at a time, unless another process is cleaning.
+    /// Says whether there may be more for this one to do.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn api_keys_clean(&self, now: i64) -> Result<bool, StorageError> {
+        self.clean(CLEAN, now.saturating_sub(KEPT_DAYS * DAY_SECONDS)).await
+    }
 }
 
 /// Keeps a key within a transaction, if there is room; says whether it did.
@@ -235,7 +263,8 @@ async fn insert(
             "INSERT INTO api_keys (id, user_id, name, secret_hash, permissions, created_at, expires_at) \
              SELECT $1, $2, $3, $4, $5, $6, $7 \
              WHERE (SELECT count(*) FROM api_keys WHERE user_id = $2 AND revoked_at IS NULL \
-                    AND (expires_at IS NULL OR expires_at > $6)) < $8",
+                    AND (expires_at IS NULL OR expires_at > $6)) < $8 \
+               AND (SELECT count(*) FROM api_keys WHERE user_id = $2 AND created_at > $9) < $10",
         )
         .bind(key.id)
         .bind(key.user_id)
@@ -245,6 +274,8 @@ async fn insert(
         .bind(key.created_at)
         .bind(key.expires_at)
         .bind(i64::from(live_max))
+        .bind(key.created_at.saturating_sub(DAY_SECONDS))
+        .bind(MADE_PER_DAY_MAX)
         .execute(db)
         .await
         .map(|done| done.rows_affected() == 1)

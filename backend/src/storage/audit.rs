@@ -6,7 +6,8 @@
 
 use sqlx::Row as _;
 
-use super::engine::{Turn, on, rows};
+use super::cleaning::Batch;
+use super::engine::{on, rows};
 use super::{StorageError, Store};
 use crate::base::ids;
 use crate::base::time::DAY_SECONDS;
@@ -14,8 +15,14 @@ use crate::base::time::DAY_SECONDS;
 /// How long events are kept, in days.
 pub(super) const RETENTION_DAYS: i64 = 90;
 
-/// Events deleted at once, so that cleaning never holds the write lock for long.
-const CLEAN_ROWS_MAX: i64 = 1_000;
+/// Deletes old events.
+const CLEAN: Batch = Batch {
+    what: "audit_events_clean",
+    rows_max: 1_000,
+    statement: "\
+        DELETE FROM audit_events \
+        WHERE id IN (SELECT id FROM audit_events WHERE at < $1 ORDER BY at LIMIT $2)",
+};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +123,12 @@ macro_rules! list {
     };
 }
 
+/// Lists, by what they are filtered by: by nothing, by kind, by subject, by both.
+pub(super) const LIST: &str = list!("$3 = '' AND $4 = ''");
+pub(super) const LIST_OF_KIND: &str = list!("kind = $3 AND $4 = ''");
+pub(super) const LIST_OF_SUBJECT: &str = list!("$3 = '' AND subject = $4");
+pub(super) const LIST_OF_BOTH: &str = list!("kind = $3 AND subject = $4");
+
 impl AuditKind {
     /// Every kind.
     pub const ALL: [Self; 10] = [
@@ -179,11 +192,11 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn audit_event_list(&self, page: AuditPage<'_>) -> Result<Vec<AuditRow>, StorageError> {
-        let statement: &'static str = match (page.kind, page.subject) {
-            (None, None) => list!("$3 = '' AND $4 = ''"),
-            (Some(_), None) => list!("kind = $3 AND $4 = ''"),
-            (None, Some(_)) => list!("$3 = '' AND subject = $4"),
-            (Some(_), Some(_)) => list!("kind = $3 AND subject = $4"),
+        let statement = match (page.kind, page.subject) {
+            (None, None) => LIST,
+            (Some(_), None) => LIST_OF_KIND,
+            (None, Some(_)) => LIST_OF_SUBJECT,
+            (Some(_), Some(_)) => LIST_OF_BOTH,
         };
         // No event is of this second, so the first page has all.
         let (at, id) = page.before.unwrap_or((i64::MAX, ""));
@@ -206,39 +219,6 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn audit_events_clean(&self, now: i64) -> Result<bool, StorageError> {
-        const WHAT: &str = "audit_events_clean";
-        let mut transaction = self.begin(WHAT).await?;
-        // Two that delete the same rows in different orders could each wait for the other.
-        if !transaction.try_turn(Turn::Cleaning).await.map_err(StorageError::during(WHAT))? {
-            return Ok(false);
-        }
-        let gone = on!(transaction.on(), |db| {
-            sqlx::query(
-                "DELETE FROM audit_events \
-                 WHERE id IN (SELECT id FROM audit_events WHERE at < $1 ORDER BY at LIMIT $2)",
-            )
-            .bind(now.saturating_sub(RETENTION_DAYS * DAY_SECONDS))
-            .bind(CLEAN_ROWS_MAX)
-            .execute(db)
-            .await
-            .map(|done| done.rows_affected())
-        })
-        .map_err(StorageError::during(WHAT))?;
-        transaction.commit(WHAT).await?;
-        Ok(i64::try_from(gone).is_ok_and(|gone| gone >= CLEAN_ROWS_MAX))
-    }
-
-    /// How often each kind of event was kept about a subject, for tests and the operator's questions.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn audit_event_count(&self, kind: AuditKind) -> Result<i64, StorageError> {
-        on!(self.read(), |db| {
-            sqlx::query_scalar("SELECT count(*) FROM audit_events WHERE kind = $1")
-                .bind(kind.as_str())
-                .fetch_one(db)
-                .await
-        })
-        .map_err(StorageError::during("audit_event_count"))
+        self.clean(CLEAN, now.saturating_sub(RETENTION_DAYS * DAY_SECONDS)).await
     }
 }

@@ -8,15 +8,22 @@
 
 use sqlx::Row as _;
 
-use super::engine::{Transaction, Turn, on, rows};
+use super::cleaning::Batch;
+use super::engine::{Transaction, on, rows};
 use super::{StorageError, Store};
 use crate::base::time::DAY_SECONDS;
 
 /// How long a request is known by its key, in seconds.
 const KEPT_SECONDS: i64 = DAY_SECONDS;
 
-/// Requests deleted at once, so that cleaning never holds the write lock for long.
-const CLEAN_ROWS_MAX: i64 = 1_000;
+/// Deletes requests that are not known any more.
+const CLEAN: Batch = Batch {
+    what: "requests_clean",
+    rows_max: 1_000,
+    statement: "\
+        DELETE FROM idempotent_requests WHERE (subject, route, key) IN \
+        (SELECT subject, route, key FROM idempotent_requests WHERE at <= $1 ORDER BY at LIMIT $2)",
+};
 
 /// By what a request is known.
 #[derive(Clone, Copy, Debug)]
@@ -89,26 +96,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn requests_clean(&self, now: i64) -> Result<bool, StorageError> {
-        const WHAT: &str = "requests_clean";
-        let mut transaction = self.begin(WHAT).await?;
-        // Two that delete the same rows in different orders could each wait for the other.
-        if !transaction.try_turn(Turn::Cleaning).await.map_err(StorageError::during(WHAT))? {
-            return Ok(false);
-        }
-        let gone = on!(transaction.on(), |db| {
-            sqlx::query(
-                "DELETE FROM idempotent_requests WHERE (subject, route, key) IN \
-                 (SELECT subject, route, key FROM idempotent_requests WHERE at <= $1 ORDER BY at LIMIT $2)",
-            )
-            .bind(now.saturating_sub(KEPT_SECONDS))
-            .bind(CLEAN_ROWS_MAX)
-            .execute(db)
-            .await
-            .map(|done| done.rows_affected())
-        })
-        .map_err(StorageError::during(WHAT))?;
-        transaction.commit(WHAT).await?;
-        Ok(i64::try_from(gone).is_ok_and(|gone| gone >= CLEAN_ROWS_MAX))
+        self.clean(CLEAN, now.saturating_sub(KEPT_SECONDS)).await
     }
 }
 

@@ -17,7 +17,7 @@ use super::{StorageError, Store};
 const LEFT: &str = "the worker ended in the middle of it";
 
 /// Asked by each worker as often as `jobs.poll` says. Priority by priority, since the index has them in that order.
-const READY: &str = "\
+pub(super) const READY: &str = "\
     SELECT EXISTS (SELECT 1 FROM job_items WHERE status = 'queued' AND priority = 2 AND run_after <= $1) \
         OR EXISTS (SELECT 1 FROM job_items WHERE status = 'queued' AND priority = 1 AND run_after <= $1) \
         OR EXISTS (SELECT 1 FROM job_items WHERE status = 'queued' AND priority = 0 AND run_after <= $1)";
@@ -47,11 +47,11 @@ macro_rules! lost {
     };
 }
 
-const TAKE_SQLITE: &str = take!("ORDER BY priority DESC, run_after, id LIMIT 1", "");
+pub(super) const TAKE_SQLITE: &str = take!("ORDER BY priority DESC, run_after, id LIMIT 1", "");
 const TAKE_POSTGRES: &str = take!("ORDER BY priority DESC, run_after, id LIMIT 1", " FOR UPDATE SKIP LOCKED");
-const TAKE_NAMED_SQLITE: &str = take!("AND id = $4", "");
+pub(super) const TAKE_NAMED_SQLITE: &str = take!("AND id = $4", "");
 const TAKE_NAMED_POSTGRES: &str = take!("AND id = $4", " FOR UPDATE SKIP LOCKED");
-const LOST_SQLITE: &str = lost!("");
+pub(super) const LOST_SQLITE: &str = lost!("");
 const LOST_POSTGRES: &str = lost!(" FOR UPDATE SKIP LOCKED");
 
 /// An item that a worker has.

@@ -9,12 +9,47 @@
 
 use sqlx::Row as _;
 
-use super::engine::{Transaction, Turn, on, rows};
+use super::cleaning::Batch;
+use super::engine::{Transaction, on, rows};
 use super::{StorageError, Store};
 use crate::base::ids;
 
-/// Jobs deleted at once, with all their items, so that cleaning never holds the write lock for long.
-const CLEAN_JOBS_MAX: i64 = 100;
+/// Deletes finished jobs, with all their items.
+const CLEAN: Batch = Batch {
+    what: "jobs_clean",
+    rows_max: 100,
+    statement: "\
+        DELETE FROM jobs \
+        WHERE id IN (SELECT id FROM jobs WHERE finished_at < $1 ORDER BY finished_at LIMIT $2)",
+};
+
+/// Reads jobs. The columns are named one by one: a `*` that Postgres has prepared is refused as soon as a newer program
+/// has added one to the table.
+macro_rules! jobs {
+    ($which:literal) => {
+        concat!(
+            "SELECT id, owner, priority, body_hash, created_at, started_at, cancelled_at, finished_at, total, \
+                    done, dead, cancelled, attempts FROM jobs WHERE ",
+            $which
+        )
+    };
+}
+
+const BY_ID: &str = jobs!("id = $1 AND ($2 IS NULL OR owner = $2)");
+const BY_KEY: &str = jobs!("owner = $1 AND idempotency_key = $2");
+
+/// Lists. Each names a column only where it filters, so that an index serves it; both name all parameters, so that one
+/// binding fits.
+pub(super) const OF_OWNER: &str = jobs!("owner = $1 AND id < $2 ORDER BY id DESC LIMIT $3");
+pub(super) const OF_ALL: &str = jobs!("$1 = '' AND id < $2 ORDER BY id DESC LIMIT $3");
+
+/// How many items of an owner have not ended, besides those of one job.
+pub(super) const UNFINISHED: &str = "\
+    SELECT CAST(coalesce(sum(total - done - dead - cancelled), 0) AS BIGINT) FROM jobs \
+    WHERE owner = $1 AND finished_at IS NULL AND id <> $2";
+
+/// Sorts after every id.
+const AFTER_ALL: &str = "~";
 
 /// A job, as kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +122,15 @@ pub struct NewJob<'a> {
     pub requests: &'a [String],
 }
 
+/// How many items there may be before no job is made any more.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueRoom {
+    /// Items that wait, of everybody together.
+    pub queued_max: u32,
+    /// Items of the job's owner that have not ended.
+    pub owner_max: u32,
+}
+
 /// What became of an attempt to make a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobMade {
@@ -96,6 +140,8 @@ pub enum JobMade {
     Known(JobRow),
     /// As many items wait as may.
     Full,
+    /// As many of the owner's items have not ended as may.
+    OwnerFull,
 }
 
 rows!(JobRow, |row| {
@@ -130,12 +176,12 @@ rows!(JobItemRow, |row| {
 });
 
 impl Store {
-    /// Keeps a new job with its items, unless its idempotency key is known or `queued_max` items wait already. What is
-    /// being made at the same moment is not counted.
+    /// Keeps a new job with its items, unless its idempotency key is known or there is no room. What is being made at the
+    /// same moment is not counted.
     ///
     /// # Errors
     /// When the database fails; then nothing was kept.
-    pub async fn job_create(&self, job: NewJob<'_>, queued_max: u32) -> Result<JobMade, StorageError> {
+    pub async fn job_create(&self, job: NewJob<'_>, room: QueueRoom) -> Result<JobMade, StorageError> {
         const WHAT: &str = "job_create";
         let mut transaction = self.begin(WHAT).await?;
         // On Postgres, whoever uses the same key at the same time waits here for the other's end.
@@ -143,17 +189,8 @@ impl Store {
             let known = job_of_key(&mut transaction, job).await.map_err(StorageError::during(WHAT))?;
             return known.map(JobMade::Known).ok_or(StorageError::Taken { what: WHAT });
         }
-        let queued: i64 = on!(transaction.on(), |db| {
-            sqlx::query_scalar(
-                "SELECT count(*) FROM (SELECT 1 FROM job_items WHERE status = 'queued' LIMIT $1) AS waiting",
-            )
-            .bind(i64::from(queued_max))
-            .fetch_one(db)
-            .await
-        })
-        .map_err(StorageError::during(WHAT))?;
-        if queued >= i64::from(queued_max) {
-            return Ok(JobMade::Full);
+        if let Some(full) = full_in(&mut transaction, job, room).await.map_err(StorageError::during(WHAT))? {
+            return Ok(full);
         }
         for (position, request) in (0_i64..).zip(job.requests) {
             insert_item(&mut transaction, job, position, request).await.map_err(StorageError::during(WHAT))?;
@@ -168,14 +205,8 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn job_by_id(&self, id: &str, owner: Option<&str>) -> Result<Option<JobRow>, StorageError> {
-        on!(self.read(), |db| {
-            sqlx::query_as("SELECT * FROM jobs WHERE id = $1 AND ($2 IS NULL OR owner = $2)")
-                .bind(id)
-                .bind(owner)
-                .fetch_optional(db)
-                .await
-        })
-        .map_err(StorageError::during("job_by_id"))
+        on!(self.read(), |db| sqlx::query_as(BY_ID).bind(id).bind(owner).fetch_optional(db).await)
+            .map_err(StorageError::during("job_by_id"))
     }
 
     /// Up to `limit` jobs that were made before the one with the id `before`, the latest first; `owner` limits that to
@@ -190,15 +221,12 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<JobRow>, StorageError> {
         on!(self.read(), |db| {
-            sqlx::query_as(
-                "SELECT * FROM jobs WHERE ($1 IS NULL OR owner = $1) AND ($2 IS NULL OR id < $2) \
-                 ORDER BY id DESC LIMIT $3",
-            )
-            .bind(owner)
-            .bind(before)
-            .bind(i64::from(limit))
-            .fetch_all(db)
-            .await
+            sqlx::query_as(if owner.is_some() { OF_OWNER } else { OF_ALL })
+                .bind(owner.unwrap_or(""))
+                .bind(before.unwrap_or(AFTER_ALL))
+                .bind(i64::from(limit))
+                .fetch_all(db)
+                .await
         })
         .map_err(StorageError::during("job_list"))
     }
@@ -302,26 +330,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn jobs_clean(&self, finished_before: i64) -> Result<bool, StorageError> {
-        const WHAT: &str = "jobs_clean";
-        let mut transaction = self.begin(WHAT).await?;
-        // Two that delete the same rows in different orders could each wait for the other.
-        if !transaction.try_turn(Turn::Cleaning).await.map_err(StorageError::during(WHAT))? {
-            return Ok(false);
-        }
-        let gone = on!(transaction.on(), |db| {
-            sqlx::query(
-                "DELETE FROM jobs \
-                 WHERE id IN (SELECT id FROM jobs WHERE finished_at < $1 ORDER BY finished_at LIMIT $2)",
-            )
-            .bind(finished_before)
-            .bind(CLEAN_JOBS_MAX)
-            .execute(db)
-            .await
-            .map(|done| done.rows_affected())
-        })
-        .map_err(StorageError::during(WHAT))?;
-        transaction.commit(WHAT).await?;
-        Ok(i64::try_from(gone).is_ok_and(|gone| gone >= CLEAN_JOBS_MAX))
+        self.clean(CLEAN, finished_before).await
     }
 }
 
@@ -378,6 +387,29 @@ async fn insert_job(transaction: &mut Transaction, job: NewJob<'_>) -> Result<bo
     })
 }
 
+/// Why there is no room for the items of a job; `None` if there is.
+async fn full_in(
+    transaction: &mut Transaction,
+    job: NewJob<'_>,
+    room: QueueRoom,
+) -> Result<Option<JobMade>, sqlx::Error> {
+    let unfinished: i64 = on!(transaction.on(), |db| {
+        sqlx::query_scalar(UNFINISHED).bind(job.owner).bind(job.id).fetch_one(db).await
+    })?;
+    if unfinished >= i64::from(room.owner_max) {
+        return Ok(Some(JobMade::OwnerFull));
+    }
+    let queued: i64 = on!(transaction.on(), |db| {
+        sqlx::query_scalar(
+            "SELECT count(*) FROM (SELECT 1 FROM job_items WHERE status = 'queued' LIMIT $1) AS waiting",
+        )
+        .bind(i64::from(room.queued_max))
+        .fetch_one(db)
+        .await
+    })?;
+    Ok((queued >= i64::from(room.queued_max)).then_some(JobMade::Full))
+}
+
 async fn insert_item(
     transaction: &mut Transaction,
     job: NewJob<'_>,
@@ -404,14 +436,10 @@ async fn insert_item(
 /// The job that the owner made with this key before.
 async fn job_of_key(transaction: &mut Transaction, job: NewJob<'_>) -> Result<Option<JobRow>, sqlx::Error> {
     on!(transaction.on(), |db| {
-        sqlx::query_as("SELECT * FROM jobs WHERE owner = $1 AND idempotency_key = $2")
-            .bind(job.owner)
-            .bind(job.idempotency_key)
-            .fetch_optional(db)
-            .await
+        sqlx::query_as(BY_KEY).bind(job.owner).bind(job.idempotency_key).fetch_optional(db).await
     })
 }
 
 async fn job_in(transaction: &mut Transaction, id: &str) -> Result<JobRow, sqlx::Error> {
-    on!(transaction.on(), |db| sqlx::query_as("SELECT * FROM jobs WHERE id = $1").bind(id).fetch_one(db).await)
+    on!(transaction.on(), |db| sqlx::query_as(BY_ID).bind(id).bind(None::<&str>).fetch_one(db).await)
 }

@@ -6,11 +6,24 @@
 
 use sqlx::Row as _;
 
-use super::engine::{Turn, on, rows};
+use super::cleaning::Batch;
+use super::engine::{on, rows};
 use super::{StorageError, Store};
 
-/// Points deleted at once, so that cleaning never holds the write lock for long.
-const CLEAN_ROWS_MAX: i64 = 5_000;
+/// Adds up what all processes counted. As many points as lie in the time that is asked for are read, and no others.
+pub(super) const STEPS: &str = "\
+    SELECT (at / $4) * $4 AS step_at, label, sum(value) AS total, max(value) AS most \
+    FROM metric_points WHERE metric = $1 AND at >= $2 AND at < $3 \
+    GROUP BY 1, 2 ORDER BY 1, 2 LIMIT $5";
+
+/// Deletes old points.
+const CLEAN: Batch = Batch {
+    what: "metric_points_clean",
+    rows_max: 5_000,
+    statement: "\
+        DELETE FROM metric_points WHERE (metric, label, at, instance) IN \
+        (SELECT metric, label, at, instance FROM metric_points WHERE at < $1 ORDER BY at LIMIT $2)",
+};
 
 /// One number of one interval of one process.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,18 +112,14 @@ impl Store {
     /// When the database fails.
     pub async fn metric_steps(&self, asked: MetricSteps<'_>) -> Result<Vec<MetricStepRow>, StorageError> {
         on!(self.read(), |db| {
-            sqlx::query_as(
-                "SELECT (at / $4) * $4 AS step_at, label, sum(value) AS total, max(value) AS most \
-                 FROM metric_points WHERE metric = $1 AND at >= $2 AND at < $3 \
-                 GROUP BY 1, 2 ORDER BY 1, 2 LIMIT $5",
-            )
-            .bind(asked.metric)
-            .bind(asked.from)
-            .bind(asked.to)
-            .bind(asked.step)
-            .bind(i64::from(asked.limit))
-            .fetch_all(db)
-            .await
+            sqlx::query_as(STEPS)
+                .bind(asked.metric)
+                .bind(asked.from)
+                .bind(asked.to)
+                .bind(asked.step)
+                .bind(i64::from(asked.limit))
+                .fetch_all(db)
+                .await
         })
         .map_err(StorageError::during("metric_steps"))
     }
@@ -121,25 +130,6 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn metric_points_clean(&self, before: i64) -> Result<bool, StorageError> {
-        const WHAT: &str = "metric_points_clean";
-        let mut transaction = self.begin(WHAT).await?;
-        // Two that delete the same rows in different orders could each wait for the other.
-        if !transaction.try_turn(Turn::Cleaning).await.map_err(StorageError::during(WHAT))? {
-            return Ok(false);
-        }
-        let gone = on!(transaction.on(), |db| {
-            sqlx::query(
-                "DELETE FROM metric_points WHERE (metric, label, at, instance) IN \
-                 (SELECT metric, label, at, instance FROM metric_points WHERE at < $1 ORDER BY at LIMIT $2)",
-            )
-            .bind(before)
-            .bind(CLEAN_ROWS_MAX)
-            .execute(db)
-            .await
-            .map(|done| done.rows_affected())
-        })
-        .map_err(StorageError::during(WHAT))?;
-        transaction.commit(WHAT).await?;
-        Ok(i64::try_from(gone).is_ok_and(|gone| gone >= CLEAN_ROWS_MAX))
+        self.clean(CLEAN, before).await
     }
 }

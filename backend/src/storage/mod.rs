@@ -11,6 +11,7 @@
 
 mod api_keys;
 mod audit;
+mod cleaning;
 mod engine;
 mod error;
 mod idempotency;
@@ -36,11 +37,11 @@ pub use audit::{AuditEvent, AuditKind, AuditPage, AuditRow};
 pub use error::StorageError;
 pub use idempotency::{NewRequest, RequestKey, RequestRow};
 pub use job_items::{Holder, ItemEnd, ItemFate, Take, TakenItem};
-pub use jobs::{JobItemRow, JobMade, JobRow, NewJob};
+pub use jobs::{JobItemRow, JobMade, JobRow, NewJob, QueueRoom};
 pub use metric_points::{MetricStepRow, MetricSteps, NewMetricPoint};
-pub use refresh_tokens::{NewRefreshToken, Rotation};
+pub use refresh_tokens::{NewRefreshToken, Rotation, Standing};
 pub use signing_keys::{NewSigningKey, SigningKeyRow};
-pub use users::{NewUser, UserChange, UserRow};
+pub use users::{NewUser, UserChange, UserChanged, UserMade, UserRow};
 pub use withdrawals::{Withdrawal, WithdrawalRow, WithdrawnKind};
 
 /// Everything that is kept. Cheap to clone: the connections are shared.

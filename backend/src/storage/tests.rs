@@ -5,20 +5,26 @@ use std::time::{Duration, Instant};
 use common::access::{Permission, Role};
 use common::api_key::ApiKey;
 use common::secret::Secret;
-use sqlx::{AssertSqlSafe, Row as _};
 use testkit::postgres::Postgres;
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::config::{PostgresDatabase, SqliteDatabase};
 
+mod changed;
+mod indexes;
 mod withdrawn;
 
+use changed::{
+    a_change_is_dated_when_nobody_is_in_its_way, an_old_process_goes_on_with_a_wider_table,
+    of_administrators_who_shut_each_other_out_one_stays, of_who_may_not_ask_no_query_is_begun, open_family,
+    who_is_changed_while_logging_in_gets_nothing_that_outlives_it,
+};
 use withdrawn::{
-    a_disabled_user_has_no_keys_and_no_sessions, a_request_is_done_once_under_its_key,
-    finished_jobs_are_forgotten_after_their_time, of_keys_that_sign_one_waits_at_a_time,
-    of_many_who_withdraw_at_once_none_is_missed, old_events_go_and_new_ones_stay,
-    points_of_several_processes_add_up_and_old_ones_go,
+    a_disabled_user_has_no_keys_and_no_sessions, a_request_is_done_once_under_its_key, event_count,
+    finished_jobs_are_forgotten_after_their_time, keys_are_bounded_within_a_day_and_go_after_their_end,
+    of_keys_that_sign_one_waits_at_a_time, of_many_who_withdraw_at_once_none_is_missed,
+    old_events_go_and_new_ones_stay, points_of_several_processes_add_up_and_old_ones_go,
     what_is_withdrawn_is_read_in_its_order_and_forgotten_after_its_end,
 };
 
@@ -132,6 +138,12 @@ on_both! {
     points_of_several_processes_add_up_and_old_ones_go,
     of_keys_that_sign_one_waits_at_a_time,
     a_request_is_done_once_under_its_key,
+    keys_are_bounded_within_a_day_and_go_after_their_end,
+    a_change_is_dated_when_nobody_is_in_its_way,
+    who_is_changed_while_logging_in_gets_nothing_that_outlives_it,
+    of_administrators_who_shut_each_other_out_one_stays,
+    of_who_may_not_ask_no_query_is_begun,
+    an_old_process_goes_on_with_a_wider_table,
 }
 
 async fn names_are_unique_and_lists_are_in_order(place: &Place) {
@@ -175,9 +187,10 @@ async fn of_many_first_users_one_is_made(place: &Place) {
 
 async fn a_refresh_token_works_once_and_its_reuse_ends_the_family(place: &Place) {
     let store = place.with_ann().await;
-    store.refresh_family_create("f-1", "u-1", token(b"one")).await.expect("a family is kept");
+    assert!(open_family(&store, "f-1", token(b"one")).await.is_some(), "a family is kept");
     let rotated = store.refresh_token_rotate(b"one", token(b"two")).await.expect("asked");
-    assert_eq!(rotated, Rotation::Rotated { user_id: "u-1".into() });
+    let standing = Standing { role: Role::Developer, issued_from: 0 };
+    assert_eq!(rotated, Rotation::Rotated { user_id: "u-1".into(), standing });
     let reused = store.refresh_token_rotate(b"one", token(b"three")).await.expect("asked");
     assert_eq!(reused, Rotation::Reused { user_id: "u-1".into() });
     let after = store.refresh_token_rotate(b"two", token(b"four")).await.expect("asked");
@@ -187,7 +200,7 @@ async fn a_refresh_token_works_once_and_its_reuse_ends_the_family(place: &Place)
 
 async fn an_expired_token_is_refused_and_cleaned_away(place: &Place) {
     let store = place.with_ann().await;
-    store.refresh_family_create("f-1", "u-1", token(b"one")).await.expect("a family is kept");
+    assert!(open_family(&store, "f-1", token(b"one")).await.is_some(), "a family is kept");
     let late = NewRefreshToken { token_hash: b"two", issued_at: NOW + 100, expires_at: NOW + 200 };
     assert_eq!(store.refresh_token_rotate(b"one", late).await.expect("asked"), Rotation::Refused);
     assert!(!store.refresh_tokens_clean(NOW + 100).await.expect("cleaned"), "one token is not a full batch");
@@ -196,7 +209,7 @@ async fn an_expired_token_is_refused_and_cleaned_away(place: &Place) {
 
 async fn of_many_racing_refreshes_one_wins(place: &Place) {
     let stores = [place.with_ann().await, place.open().await];
-    stores[0].refresh_family_create("f-1", "u-1", token(b"one")).await.expect("a family is kept");
+    assert!(open_family(&stores[0], "f-1", token(b"one")).await.is_some(), "a family is kept");
     let racers = (0..RACERS).map(|number| {
         let store = stores[usize::from(number) % stores.len()].clone();
         tokio::spawn(async move { store.refresh_token_rotate(b"one", token(&[number])).await })
@@ -286,7 +299,7 @@ async fn many_clean_at_once(place: &Place) {
     for number in 0..RACERS {
         event_at(&stores[0], 1).await;
         let family = format!("f-{number}");
-        stores[0].refresh_family_create(&family, "u-1", token(&[number])).await.expect("a family is kept");
+        assert!(open_family(&stores[0], &family, token(&[number])).await.is_some(), "a family is kept");
     }
     let racers = (0..RACERS).map(|number| {
         let store = stores[usize::from(number) % stores.len()].clone();
@@ -299,7 +312,7 @@ async fn many_clean_at_once(place: &Place) {
         racer.await.expect("no panic").expect("nobody is in another's way");
     }
     // Whoever had the turn has cleaned; who had not left it to them.
-    assert_eq!(stores[1].audit_event_count(AuditKind::LoginOk).await.expect("counted"), 0);
+    assert_eq!(event_count(&stores[1], AuditKind::LoginOk).await, 0);
     assert_eq!(stores[1].refresh_family_revoke(&[0], NOW).await.expect("asked"), None, "the tokens are gone");
 }
 
@@ -328,7 +341,8 @@ async fn job_of(store: &Store, id: &str, items: usize) {
         created_at: NOW,
         requests: &requests,
     };
-    assert!(matches!(store.job_create(new, 100).await.expect("asked"), JobMade::Made(_)));
+    let room = QueueRoom { queued_max: 100, owner_max: 100 };
+    assert!(matches!(store.job_create(new, room).await.expect("asked"), JobMade::Made(_)));
 }
 
 async fn take(store: &Store, worker: &str, now: i64) -> TakenItem {
@@ -417,23 +431,6 @@ async fn a_reader_of_a_file_cannot_write() {
     let Engine::Sqlite(pools) = &store.pools else { panic!("it is a file") };
     let refused = sqlx::query("DELETE FROM users").execute(&pools.readers).await;
     assert!(refused.is_err(), "readers are for reading");
-}
-
-#[tokio::test]
-async fn what_is_asked_all_the_time_is_found_by_an_index() {
-    let place = Place::in_a_file();
-    let store = place.open().await;
-    let Engine::Sqlite(pools) = &store.pools else { panic!("it is a file") };
-    for sql in [users::BY_NAME, api_keys::BY_ID, refresh_tokens::SPEND] {
-        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
-        let rows = sqlx::query(explain).fetch_all(&pools.writer).await.expect("it can be explained");
-        let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
-        let searches: Vec<&String> = steps.iter().filter(|step| step.starts_with("SEARCH")).collect();
-        assert!(!searches.is_empty() && !steps.iter().any(|step| step.starts_with("SCAN")), "{sql}: {steps:#?}");
-        for step in searches {
-            assert!(step.contains("USING INDEX") || step.contains("USING PRIMARY KEY"), "{sql}: {steps:#?}");
-        }
-    }
 }
 
 /// What a server can do to its clients, in one test, since it takes a second to start.

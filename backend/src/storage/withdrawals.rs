@@ -3,16 +3,29 @@
 //! For: access tokens at logout, everything of a user who was changed, and API keys, until they would have ended by
 //! themselves. May touch: the table `withdrawals`. Promises: each entry has a number, and who reads on after the last
 //! number seen misses none, because who withdraws takes turns: numbers appear in their order, on Postgres too. An entry
-//! that is withdrawn again gets a new number and the later of both times.
+//! that is withdrawn again gets a new number and the later of both times; of a subject, at least one second more, because
+//! since the last time tokens may have been issued from the second after it on.
 //! Read next: `auth/withdrawals.rs`.
 
 use sqlx::Row as _;
 
+use super::cleaning::Batch;
 use super::engine::{Transaction, Turn, on, rows};
 use super::{StorageError, Store};
 
-/// Entries deleted at once, so that cleaning never holds the write lock for long.
-const CLEAN_ROWS_MAX: i64 = 1_000;
+/// Asked by every process several times a second, and by every gateway.
+pub(super) const AFTER: &str = "\
+    SELECT seq, kind, value, issued_until, ends FROM withdrawals \
+    WHERE seq > $1 AND ends > $2 ORDER BY seq LIMIT $3";
+
+/// Deletes entries that have ended.
+const CLEAN: Batch = Batch {
+    what: "withdrawals_clean",
+    rows_max: 1_000,
+    statement: "\
+        DELETE FROM withdrawals \
+        WHERE seq IN (SELECT seq FROM withdrawals WHERE ends <= $1 ORDER BY ends LIMIT $2)",
+};
 
 /// What kind of thing was withdrawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +39,7 @@ pub enum WithdrawnKind {
 }
 
 /// Something to be withdrawn.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Withdrawal<'a> {
     /// What kind of thing.
     pub kind: WithdrawnKind,
@@ -98,15 +111,7 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<WithdrawalRow>, StorageError> {
         on!(self.read(), |db| {
-            sqlx::query_as(
-                "SELECT seq, kind, value, issued_until, ends FROM withdrawals \
-                 WHERE seq > $1 AND ends > $2 ORDER BY seq LIMIT $3",
-            )
-            .bind(seq)
-            .bind(now)
-            .bind(i64::from(limit))
-            .fetch_all(db)
-            .await
+            sqlx::query_as(AFTER).bind(seq).bind(now).bind(i64::from(limit)).fetch_all(db).await
         })
         .map_err(StorageError::during("withdrawals_after"))
     }
@@ -128,35 +133,16 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn withdrawals_clean(&self, now: i64) -> Result<bool, StorageError> {
-        const WHAT: &str = "withdrawals_clean";
-        let mut transaction = self.begin(WHAT).await?;
-        // Two that delete the same rows in different orders could each wait for the other.
-        if !transaction.try_turn(Turn::Cleaning).await.map_err(StorageError::during(WHAT))? {
-            return Ok(false);
-        }
-        let gone = on!(transaction.on(), |db| {
-            sqlx::query(
-                "DELETE FROM withdrawals \
-                 WHERE seq IN (SELECT seq FROM withdrawals WHERE ends <= $1 ORDER BY ends LIMIT $2)",
-            )
-            .bind(now)
-            .bind(CLEAN_ROWS_MAX)
-            .execute(db)
-            .await
-            .map(|done| done.rows_affected())
-        })
-        .map_err(StorageError::during(WHAT))?;
-        transaction.commit(WHAT).await?;
-        Ok(i64::try_from(gone).is_ok_and(|gone| gone >= CLEAN_ROWS_MAX))
+        self.clean(CLEAN, now).await
     }
 }
 
-/// Withdraws something within a transaction, which holds the turn until its end.
-pub(super) async fn withdraw_in(
+/// Withdraws something within a transaction, which holds the turn until its end. Gives the entry as it is kept.
+pub(super) async fn withdraw_in<'e>(
     transaction: &mut Transaction,
-    entry: Withdrawal<'_>,
+    entry: Withdrawal<'e>,
     what: &'static str,
-) -> Result<(), StorageError> {
+) -> Result<Withdrawal<'e>, StorageError> {
     // Until the commit nobody else gets a number, so that none appears before a smaller one.
     transaction.take_turn(Turn::Withdrawing).await.map_err(StorageError::during(what))?;
     let known: Option<(i64, i64)> = on!(transaction.on(), |db| {
@@ -167,16 +153,27 @@ pub(super) async fn withdraw_in(
             .await
     })
     .map_err(StorageError::during(what))?;
-    let (issued_until, ends) = known.unwrap_or((0, 0));
+    let kept = match (known, entry.kind) {
+        (None, _) => entry,
+        (Some((issued_until, ends)), WithdrawnKind::Subject) => Withdrawal {
+            issued_until: entry.issued_until.max(issued_until.saturating_add(1)),
+            ends: entry.ends.max(ends),
+            ..entry
+        },
+        (Some((_, ends)), WithdrawnKind::Token | WithdrawnKind::Key) => {
+            Withdrawal { ends: entry.ends.max(ends), ..entry }
+        }
+    };
     on!(transaction.on(), |db| {
         sqlx::query("INSERT INTO withdrawals (kind, value, issued_until, ends) VALUES ($1, $2, $3, $4)")
-            .bind(entry.kind.as_str())
-            .bind(entry.value)
-            .bind(issued_until.max(entry.issued_until))
-            .bind(ends.max(entry.ends))
+            .bind(kept.kind.as_str())
+            .bind(kept.value)
+            .bind(kept.issued_until)
+            .bind(kept.ends)
             .execute(db)
             .await
             .map(|_| ())
     })
-    .map_err(StorageError::during(what))
+    .map_err(StorageError::during(what))?;
+    Ok(kept)
 }

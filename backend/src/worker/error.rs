@@ -35,6 +35,12 @@ pub enum JobError {
         /// How many may.
         queued_max: u32,
     },
+    /// As many queries of the caller's have not ended as may.
+    #[error("{owner_max} queries of the caller's have not ended yet")]
+    OwnerFull {
+        /// How many may be.
+        owner_max: u32,
+    },
     /// What is kept cannot be read, which is a programming error.
     #[error("a job that is kept cannot be read")]
     Unsound(#[source] Box<dyn std::error::Error + Send + Sync>),

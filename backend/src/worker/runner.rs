@@ -10,6 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::backoff;
 use common::clock::Clock;
 use common::telemetry::with_causes;
 use futures::FutureExt as _;
@@ -380,12 +381,11 @@ impl Worker {
         now.saturating_add(to_signed(self.settings.lease.as_secs()))
     }
 
-    /// How long to wait after this attempt, in seconds: from half of the full wait to all of it, so that those who
-    /// failed together do not come back together.
+    /// How long to wait after this attempt, in seconds.
     fn wait_after(&self, attempt: i64) -> i64 {
-        let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
-        let doubled = self.settings.backoff.saturating_mul(2_u32.saturating_pow(doublings));
-        let wait = doubled.min(self.settings.backoff_max).mul_f64(0.5 + rand::random::<f64>() / 2.0);
+        let failures = u32::try_from(attempt).unwrap_or(u32::MAX);
+        let wait = backoff::wait_after(failures, self.settings.backoff, self.settings.backoff_max);
+        let wait = backoff::spread(wait);
         // To the next full second: times are kept in whole ones.
         to_signed(wait.as_secs()).saturating_add(i64::from(wait.subsec_nanos() > 0))
     }

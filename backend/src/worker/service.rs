@@ -3,7 +3,8 @@
 //! For: the handlers of REST and GraphQL. May touch: `storage`, `query` to refuse what cannot be asked,
 //! `auth::Caller`, the streams of `shared`.
 //! Promises: a caller sees and changes their own jobs, who administers everybody's; what is somebody else's looks like
-//! what is not there; the same idempotency key with the same request makes one job, with another it is refused.
+//! what is not there; the same idempotency key with the same request makes one job, with another it is refused; nobody's
+//! jobs fill the queue for everybody.
 //! Read next: `runner.rs`.
 
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::base::time::now_seconds;
 use crate::config;
 use crate::query::{Queries, QueryError};
 use crate::shared::Streams;
-use crate::storage::{JobMade, JobRow, NewJob, Store};
+use crate::storage::{JobMade, JobRow, NewJob, QueueRoom, Store};
 
 /// The longest idempotency key, in characters.
 pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
@@ -47,7 +48,7 @@ impl Jobs {
     /// Makes a job for the caller, or finds the one that the same request made before; says whether it was made now.
     ///
     /// # Errors
-    /// `Input` with the field, `KeyReused`, `Full`, or that the database failed.
+    /// `Input` with the field, `KeyReused`, `Full`, `OwnerFull`, or that the database failed.
     pub async fn create(&self, caller: &Caller, input: &JobInput) -> Result<(Job, bool), JobError> {
         self.check(input)?;
         let requests = input.queries.iter().map(ItemRequest::write).collect::<Result<Vec<String>, JobError>>()?;
@@ -66,14 +67,16 @@ impl Jobs {
             created_at: now_seconds(&*self.clock),
             requests: &requests,
         };
-        match self.store.job_create(new, self.settings.queued_max).await? {
+        let (queued_max, owner_max) = (self.settings.queued_max, self.settings.owner_max);
+        match self.store.job_create(new, QueueRoom { queued_max, owner_max }).await? {
             JobMade::Made(row) => {
                 self.tell(&row).await;
                 Ok((row.into(), true))
             }
             JobMade::Known(row) if row.body_hash == body_hash => Ok((row.into(), false)),
             JobMade::Known(_) => Err(JobError::KeyReused),
-            JobMade::Full => Err(JobError::Full { queued_max: self.settings.queued_max }),
+            JobMade::Full => Err(JobError::Full { queued_max }),
+            JobMade::OwnerFull => Err(JobError::OwnerFull { owner_max }),
         }
     }
 
@@ -146,6 +149,9 @@ impl Jobs {
     }
 
     async fn row(&self, caller: &Caller, id: &str) -> Result<JobRow, JobError> {
+        if !ids::may_be_one(id) {
+            return Err(JobError::NotFound);
+        }
         self.store.job_by_id(id, owner_for(caller)).await?.ok_or(JobError::NotFound)
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testkit::token::now;
 
 use crate::harness::backend::{ADMIN, Backend, folder};
-use crate::harness::client::send;
+use crate::harness::client::{Answer, send};
 use crate::harness::settings::Settings;
 
 const PATH: &str = "/api/v1/api-keys";
@@ -82,6 +82,19 @@ async fn a_key_never_exceeds_its_owner() {
     let by_key = |permissions: Value| backend.post(PATH, &ask(permissions)).header("X-API-Key", &writer.key);
     send(by_key(json!(["execute"]))).await.expect_problem(403, "grant_exceeded");
     send(by_key(json!(["read"]))).await.expect_status(201);
+
+    // Nor does it outlive that key.
+    let ends = |answer: &Answer| answer.expect_status(201).json()["expires_at"].as_i64();
+    let short = json!({ "name": "short", "permissions": ["write", "api_access"], "expires_in_days": 2 });
+    let short = send(backend.post(PATH, &short).bearer_auth(&admin.access)).await;
+    let end = ends(&short).expect("it ends");
+    for (wanted, sooner) in [(Value::Null, false), (json!(30), false), (json!(1), true)] {
+        let body = json!({ "name": "of a key", "expires_in_days": wanted });
+        let made = send(backend.post(PATH, &body).header("X-API-Key", short.text("key"))).await;
+        let of_a_key = ends(&made).expect("it ends as well");
+        assert!(if sooner { of_a_key < end } else { of_a_key == end }, "{wanted}: {made:?}");
+    }
+    assert_eq!(ends(&send(by_key(json!(["read"]))).await), None, "the writer has no end");
 
     // Without a list it gets what its maker has.
     let whole = send(backend.post(PATH, &json!({ "name": "all" })).bearer_auth(&ann.access)).await;

@@ -173,7 +173,7 @@ async fn what_was_asked_is_counted_by_the_schemas_names() {
     ask(&backend, &admin.access, "query NobodyCountsThis { alias: me { username } models { id } }").await;
     ask(&backend, &admin.access, "{ users(first: 0) { nodes { id } } }").await;
     ask(&backend, &admin.access, "{ nonsense }").await;
-    let metrics = send(backend.internal_get("/metrics")).await.body;
+    let metrics = backend.metrics().await;
     for line in [
         "backend_graphql_fields_total{field=\"me\",operation=\"query\",outcome=\"ok\"} 1",
         "backend_graphql_fields_total{field=\"models\",operation=\"query\",outcome=\"ok\"} 1",

@@ -66,7 +66,7 @@ async fn an_answer_comes_bit_by_bit() {
             |part: &Value| part.as_object().map(|fields| fields.values().filter(|value| !value.is_null()).count());
         assert!(parts.iter().all(|part| things(part) == Some(1)), "each part is one thing: {parts:?}");
     }
-    let metrics = send(backend.internal_get("/metrics")).await.body;
+    let metrics = backend.metrics().await;
     let line = "backend_graphql_fields_total{field=\"answer\",operation=\"subscription\",outcome=\"ok\"} 2";
     assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     assert!(metrics.contains("backend_graphql_sockets 1"), "{metrics}");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use testkit::redis::Redis;
 use testkit::wait::{PATIENCE, until};
 
-use crate::harness::backend::{ADMIN, Backend};
+use crate::harness::backend::{ADMIN, Backend, folder, run};
 use crate::harness::client::{self, send};
 use crate::harness::database;
 use crate::harness::model::{FakeModel, Script};
@@ -37,12 +37,13 @@ async fn a_database_without_its_tables_is_told_and_the_program_lives() {
     let backend = Backend::development().await;
     let admin = backend.login(ADMIN).await;
     let mut database = database::open(backend.folder().path()).await;
-    sqlx::query("ALTER TABLE users RENAME TO lost").execute(&mut database).await.expect("the table is there");
+    database.execute("ALTER TABLE users RENAME TO lost").await;
     let detailed = send(backend.get("/health/detailed")).await;
     detailed.expect_status(503);
     assert_eq!(detailed.json()["status"], "unavailable", "{detailed:?}");
     assert_eq!(detailed.json()["parts"]["database"], "unavailable", "{detailed:?}");
-    assert!(!detailed.body.contains("no such table"), "causes stay inside: {detailed:?}");
+    let missing = database.no_such_table();
+    assert!(!detailed.body.contains(missing), "causes stay inside: {detailed:?}");
     // It is alive all the same, and does what needs no database: tokens are checked by their signature.
     send(backend.get("/health")).await.expect_status(200);
     send(backend.get("/api/v1/models").bearer_auth(&admin.access)).await.expect_status(200);
@@ -51,29 +52,29 @@ async fn a_database_without_its_tables_is_told_and_the_program_lives() {
     assert!(!failed.body.contains("users"), "causes stay inside: {failed:?}");
     let id = failed.header("x-request-id");
     until("the log says why the request failed", PATIENCE, async || {
-        backend.said().lines().any(|line| line.contains(id) && line.contains("no such table")).then_some(())
+        backend.said().lines().any(|line| line.contains(id) && line.contains(missing)).then_some(())
     })
     .await;
 
-    sqlx::query("ALTER TABLE lost RENAME TO users").execute(&mut database).await.expect("the table is there");
+    database.execute("ALTER TABLE lost RENAME TO users").await;
     send(backend.get("/health/detailed")).await.expect_status(200);
     backend.login(ADMIN).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_cannot_be_written_is_a_passing_fault() {
-    let backend = Backend::start(&Settings::development().database("busy_timeout: 1s")).await;
+    let backend = Backend::start(&Settings::development().database("busy_timeout: 1s, statement_timeout: 1s")).await;
     let admin = backend.login(ADMIN).await;
     let key = backend.key(&admin, &json!({ "name": "k", "permissions": ["read", "execute"] })).await;
     let mut database = database::open(backend.folder().path()).await;
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut database).await.expect("nobody else is writing");
+    database.keep_from_writing().await;
     send(backend.try_refresh(&admin.refresh)).await.expect_problem(503, "dependency_unavailable");
     // Who only reads is not held up.
     assert_eq!(backend.introspected(&key.key).await["active"], true);
     let query = backend.query(&json!({ "query": "Are you there?" })).header("X-API-Key", &key.key);
     send(query).await.expect_status(200);
 
-    sqlx::query("ROLLBACK").execute(&mut database).await.expect("the transaction is open");
+    database.let_write().await;
     // What could not be done has not been done by half: the token still holds.
     send(backend.try_refresh(&admin.refresh)).await.expect_status(200);
 }
@@ -133,10 +134,10 @@ async fn the_internal_listener_tells_how_each_part_is() {
     assert_eq!(outside["parts"], json!({ "database": "ok" }), "{outside}");
 
     let mut database = database::open(backend.folder().path()).await;
-    sqlx::query("ALTER TABLE users RENAME TO lost").execute(&mut database).await.expect("the table is there");
+    database.execute("ALTER TABLE users RENAME TO lost").await;
     let inside = send(backend.internal_get("/health/detailed")).await;
     inside.expect_status(503);
-    assert!(inside.body.contains("\"failed\"") && !inside.body.contains("no such table"), "{inside:?}");
+    assert!(inside.body.contains("\"failed\"") && !inside.body.contains(database.no_such_table()), "{inside:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -192,4 +193,21 @@ async fn both_versions_of_http_are_spoken() {
         answer.expect_status(200);
         assert_eq!(answer.version, version);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_asks_the_running_program_and_tells_by_its_exit_code() {
+    let backend = Backend::development().await;
+    // The same file as the container's, but for the port, which the system chose.
+    let other = folder();
+    let file = Settings::development().write(other.path());
+    let text = std::fs::read_to_string(&file).expect("it was just written");
+    let text = text.replace("internal: \"127.0.0.1:0\"", &format!("internal: \"{}\"", backend.internal));
+    std::fs::write(&file, text).expect("a temporary folder can be written");
+    let well = run(&["health"], &file, "").await;
+    assert_eq!(well.status.code(), Some(0), "{well:?}");
+    backend.stop().await;
+    let gone = run(&["health"], &file, "").await;
+    assert_eq!(gone.status.code(), Some(1), "{gone:?}");
+    assert!(gone.stderr.contains("nobody answers on 127.0.0.1:"), "{gone:?}");
 }

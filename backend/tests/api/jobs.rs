@@ -138,8 +138,8 @@ async fn a_batch_is_answered(engine: &Engine) {
     send(requeue.bearer_auth(&admin.access)).await.expect_problem(409, "conflict");
 
     graphql_shows_the_same(&backend, &ann.access).await;
-    let metrics = send(backend.internal_get("/metrics")).await;
-    assert!(metrics.body.contains("backend_job_attempts_total{outcome=\"done\"}"), "{}", metrics.body);
+    let metrics = backend.metrics().await;
+    assert!(metrics.contains("backend_job_attempts_total{outcome=\"done\"}"), "{metrics}");
     backend.stop().await;
 }
 
@@ -197,6 +197,22 @@ async fn more_than_may_wait_is_refused_for_the_moment() {
     submit(&backend, &admin.access, &batch_of(3)).await;
     model.until_asked(1, PATIENCE).await;
     send(batch(&backend, &admin.access, &batch_of(1))).await.expect_problem(503, "overloaded");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_fills_the_queue_for_everybody() {
+    let model = FakeModel::start(Script::Hold("Held.")).await;
+    let backend = Backend::start(&settings(&model, "concurrency: 1, owner_max: 3")).await;
+    let admin = backend.login(ADMIN).await;
+    let ann = backend.user(&admin, ("ann", "ann-has-a-password"), "user").await;
+    let id = submit(&backend, &ann.access, &batch_of(3)).await;
+    let refused = send(batch(&backend, &ann.access, &batch_of(1))).await.expect_problem(503, "overloaded");
+    assert!(refused["detail"].as_str().is_some_and(|detail| detail.starts_with("3 queries of the caller's")));
+    submit(&backend, &admin.access, &batch_of(1)).await;
+    // What has ended counts no longer, however it has.
+    let cancel = backend.delete(&format!("/api/v1/jobs/{id}")).bearer_auth(&ann.access);
+    send(cancel).await.expect_status(200);
+    submit(&backend, &ann.access, &batch_of(1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

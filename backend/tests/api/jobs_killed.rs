@@ -13,6 +13,7 @@ use testkit::redis::Redis;
 use testkit::wait::{PATIENCE, until};
 
 use crate::harness::backend::{ADMIN, Backend, command, folder};
+use crate::harness::client::send;
 use crate::harness::database::Engine;
 use crate::harness::model::{FakeModel, Script};
 use crate::harness::settings::Settings;
@@ -46,6 +47,31 @@ async fn every_query_ends_exactly_once_on_postgres_and_redis() {
     let (server, redis) = (Postgres::start().await, Redis::start().await);
     let engine = Engine::PostgresAndRedis { url: server.database("killed"), redis: redis.url() };
     every_query_ends_exactly_once(&engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_queued_stays_queued_while_the_database_is_away() {
+    let mut server = Postgres::start().await;
+    let engine = Engine::Postgres(server.database("away"));
+    let folder = folder();
+    let file = Settings::development().on(&engine).database("acquire_timeout: 1s").write(folder.path());
+    let api = Backend::start_as("api", &folder, &file).await;
+    let admin = api.login(ADMIN).await;
+    let id = submit(&api, &admin.access, &batch_of(5)).await;
+
+    server.stop().await;
+    let refused = send(api.post("/api/v1/batch", &batch_of(1)).bearer_auth(&admin.access)).await;
+    refused.expect_problem(503, "dependency_unavailable");
+
+    server.restart().await;
+    until("the API has its database again", PATIENCE, async || {
+        let answer = send(api.get(&format!("/api/v1/jobs/{id}")).bearer_auth(&admin.access)).await;
+        (answer.status == 200).then(|| assert_eq!(answer.json()["status"], "queued", "{answer:?}"))
+    })
+    .await;
+    let _worker = worker(&file).await;
+    let done = until_status(&api, &admin.access, &id, "done", LIMIT).await;
+    assert_eq!(done["progress"]["done"], 5, "{done}");
 }
 
 /// Starts a worker.

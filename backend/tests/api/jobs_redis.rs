@@ -12,7 +12,6 @@ use testkit::redis::Redis;
 use testkit::wait::{PATIENCE, until};
 
 use crate::harness::backend::{ADMIN, Backend, folder};
-use crate::harness::client::send;
 use crate::harness::database::Engine;
 use crate::harness::model::{FakeModel, Script};
 use crate::harness::settings::Settings;
@@ -64,7 +63,7 @@ fn entries(redis: &Redis) -> usize {
 }
 
 async fn metric(backend: &Backend, line: &str) -> bool {
-    send(backend.internal_get("/metrics")).await.body.lines().any(|told| told == line)
+    backend.metrics().await.lines().any(|told| told == line)
 }
 
 async fn until_metric(backend: &Backend, line: &str) {

@@ -92,10 +92,7 @@ async fn what_several_processes_have_counted_adds_up() {
     let slow = history(&backends[0], &admin, "metric=latency_p95_seconds").await;
     assert!(sum(&slow, "models") > 0.0 && slow["step"] == 60, "{slow}");
     let mut open = database::open(folder.path()).await;
-    let instances: i64 = sqlx::query_scalar("SELECT count(DISTINCT instance) FROM metric_points")
-        .fetch_one(&mut open)
-        .await
-        .expect("the table is there");
+    let instances = open.number("SELECT count(DISTINCT instance) FROM metric_points").await;
     assert_eq!(instances, 2, "each process keeps rows of its own");
 
     // What was counted last is kept at the end.

@@ -128,7 +128,7 @@ async fn a_model_that_fails_is_not_believed() {
     let answer = ask(&backend, &admin, &json!({ "query": SIMPLE })).await;
     answer.expect_status(200);
     assert_eq!(answer.json()["cached"], false, "{answer:?}");
-    let metrics = send(backend.internal_get("/metrics")).await.body;
+    let metrics = backend.metrics().await;
     let failed = format!("backend_queries_total{{model=\"m\",source=\"failed\"}} {asked}");
     assert!(metrics.contains(&failed), "{failed} is not in\n{metrics}");
 }
@@ -249,7 +249,7 @@ async fn another_model_answers_in_place_of_one_that_fails() {
         assert_eq!(again.header("x-cache"), "hit", "{again:?}");
         assert!(again.text_at("/routing/reason").contains(reason), "{again:?}");
     }
-    let metrics = send(backend.internal_get("/metrics")).await.body;
+    let metrics = backend.metrics().await;
     let counted = "backend_model_fallbacks_total{model=\"first\"} 8";
     assert!(metrics.contains(counted), "{counted} is not in\n{metrics}");
     // A question that is refused as such is not taken elsewhere.
@@ -276,7 +276,7 @@ async fn a_model_that_fails_on_is_left_alone_and_probed() {
     }
     ask(&backend, &admin, &query).await.expect_problem(503, "model_unavailable");
     assert_eq!((model.seen().len(), state().await.as_str()), (2, "open"), "it is not asked");
-    let metrics = send(backend.internal_get("/metrics")).await.body;
+    let metrics = backend.metrics().await;
     assert!(metrics.contains("backend_model_circuit{model=\"m\"} 2"), "{metrics}");
     // The probe fails: left alone for as long again. The next one is answered.
     until("it is probed", PATIENCE, async || (ask(&backend, &admin, &query).await.status == 502).then_some(())).await;

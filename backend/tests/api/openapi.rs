@@ -64,6 +64,22 @@ async fn what_needs_a_credential_is_what_the_document_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_text_in_a_path_is_refused_as_the_document_says() {
+    let backend = Backend::development().await;
+    let document = document(&backend).await;
+    let admin = backend.login(ADMIN).await;
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods").iter().filter(|_| path.contains("{id}")) {
+            println!("{method} {path}");
+            let request = backend.request(&method.to_uppercase(), &path.replace("{id}", "%ff"));
+            let answer = send(request.bearer_auth(&admin.access)).await;
+            answer.expect_status(400);
+            assert!(operation["responses"]["400"].is_object(), "{answer:?} is not described");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_have_the_members_that_the_document_says() {
     let backend = Backend::development().await;
     let document = document(&backend).await;

@@ -152,9 +152,8 @@ async fn more_connections_than_allowed_wait_for_their_turn() {
     let waiting = try_send(backend.get("/health").timeout(NOTHING_FOR)).await;
     assert!(waiting.as_ref().is_err_and(reqwest::Error::is_timeout), "{waiting:?}");
     // The internal listener has its own bound: probes and metrics go on.
-    let metrics = send(backend.internal_get("/metrics")).await;
-    metrics.expect_status(200);
-    assert!(metrics.body.contains("\nbackend_connections 3\n"), "{}", metrics.body);
+    let metrics = backend.metrics().await;
+    assert!(metrics.contains("\nbackend_connections 3\n"), "{metrics}");
     drop(given_up);
     send(backend.get("/health")).await.expect_status(200);
     drop(held);

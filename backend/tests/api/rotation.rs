@@ -8,9 +8,10 @@ use serde_json::Value;
 use testkit::wait::{PATIENCE, until};
 
 use crate::harness::backend::{ADMIN, Backend, Folder, Session, folder, run};
-use crate::harness::client::{Answer, send};
+use crate::harness::client::send;
 use crate::harness::database;
 use crate::harness::settings::{Settings, secret_file};
+use crate::harness::token::kid;
 
 /// Under which private keys are sealed.
 const SECRET: &str = "a-secret-of-at-least-32-bytes-for-keys";
@@ -66,14 +67,6 @@ async fn signed_by(backend: &Backend, id: &str) -> Session {
     .await
 }
 
-async fn me(backend: &Backend, session: &Session) -> Answer {
-    send(backend.get("/auth/me").bearer_auth(&session.access)).await
-}
-
-fn kid(token: &str) -> String {
-    jsonwebtoken::decode_header(token).expect("a JWT").kid.expect("the token names its key")
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_key_is_published_then_signs_and_the_old_one_leaves() {
     let folder = folder();
@@ -106,18 +99,18 @@ async fn a_new_key_is_published_then_signs_and_the_old_one_leaves() {
     // Before and after, tokens hold in both processes.
     for backend in &backends {
         assert_eq!(published(backend).await.len(), 2);
-        me(backend, &last_of_old).await.expect_status(200);
+        backend.me(&last_of_old.access).await.expect_status(200);
     }
     signed_by(&backends[1], &made).await;
-    me(&backends[1], &first_of_new).await.expect_status(200);
+    backends[1].me(&first_of_new.access).await.expect_status(200);
     let states: Vec<String> = listed(&file).await.into_iter().map(|(_, state)| state).collect();
     assert_eq!(states, ["leaving", "signs"]);
 
     // When no token of the old one holds any more, it goes.
     for backend in &backends {
         publishes(backend, &[made.as_str()]).await;
-        me(backend, &signed_by(backend, &made).await).await.expect_status(200);
-        assert_eq!(me(backend, &last_of_old).await.json()["code"], "token_key_unknown");
+        backend.me(&signed_by(backend, &made).await.access).await.expect_status(200);
+        assert_eq!(backend.me(&last_of_old.access).await.json()["code"], "token_key_unknown");
     }
     let states: Vec<String> = listed(&file).await.into_iter().map(|(_, state)| state).collect();
     assert_eq!(states, ["gone", "signs"]);
@@ -147,13 +140,13 @@ async fn a_key_may_be_hurried_and_one_waits_at_a_time() {
     let newest = signed_by(&backend, &second).await;
     publishes(&backend, &["development", &first, &second]).await;
     for session in [&old, &session, &newest] {
-        me(&backend, session).await.expect_status(200);
+        backend.me(&session.access).await.expect_status(200);
     }
     // Who starts now finds them all.
     drop(backend);
     let backend = Backend::start_in(&folder, &settings).await;
     for session in [&old, &session, &newest] {
-        me(&backend, session).await.expect_status(200);
+        backend.me(&session.access).await.expect_status(200);
     }
     assert_eq!(kid(&backend.login(ADMIN).await.access), second);
     let events = database::events(folder.path()).await;
@@ -177,8 +170,7 @@ async fn keys_lie_sealed_and_nobody_starts_without_the_secret() {
     rotate(&file, &["--now"]).await;
     // The object identifier of P-256 (RFC 5480 §2.1.1.1) stands in every PKCS#8 of such a key.
     let mut open = database::open(folder.path()).await;
-    let sealed: Vec<u8> =
-        sqlx::query_scalar("SELECT sealed FROM signing_keys").fetch_one(&mut open).await.expect("one key");
+    let sealed = open.bytes("SELECT sealed FROM signing_keys").await;
     let p256 = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
     assert!(sealed.len() > 100 && !sealed.windows(p256.len()).any(|window| window == p256), "it lies in the open");
 
@@ -205,16 +197,15 @@ async fn a_key_that_cannot_be_read_changes_nothing_for_those_who_run() {
     let backend = Backend::start_in(&folder, &settings).await;
     let session = backend.login(ADMIN).await;
     let mut open = database::open(folder.path()).await;
-    sqlx::query("INSERT INTO signing_keys (id, sealed, created_at, signs_from) VALUES ('k', x'00', 0, 0)")
-        .execute(&mut open)
-        .await
-        .expect("a careless operator");
+    // A careless operator.
+    let insert = "INSERT INTO signing_keys (id, sealed, created_at, signs_from) VALUES ('k', $1, 0, 0)";
+    open.execute_with(insert, &[0]).await;
     until("the log says so", PATIENCE, async || {
         backend.said().contains("the signing keys cannot be known").then_some(())
     })
     .await;
-    me(&backend, &session).await.expect_status(200);
-    me(&backend, &backend.login(ADMIN).await).await.expect_status(200);
+    backend.me(&session.access).await.expect_status(200);
+    backend.me(&backend.login(ADMIN).await.access).await.expect_status(200);
     let document: Value = send(backend.get("/.well-known/jwks.json")).await.json();
     assert_eq!(document["keys"].as_array().map(Vec::len), Some(1), "{document}");
 }

@@ -26,11 +26,7 @@ async fn two_with(redis: &Redis, settings: Settings) -> (Backend, Backend, Sessi
 
 async fn until_up(backend: &Backend, up: bool) {
     let line = format!("backend_redis_up {}", u8::from(up));
-    until(&line, PATIENCE, async || metrics(backend).await.lines().any(|told| told == line).then_some(())).await;
-}
-
-async fn metrics(backend: &Backend) -> String {
-    send(backend.internal_get("/metrics")).await.body
+    until(&line, PATIENCE, async || backend.metrics().await.lines().any(|told| told == line).then_some(())).await;
 }
 
 /// Whether the answer was kept: `hit` or `miss`.
@@ -62,7 +58,7 @@ async fn what_one_process_keeps_another_finds() {
     let stats = send(two.get("/api/v1/cache").bearer_auth(&admin.access)).await.json();
     let told = (&stats["hits"], &stats["shared_hits"], &stats["misses"]);
     assert_eq!(told, (&json!(2), &json!(1), &json!(1)), "{stats}");
-    let counted = metrics(&two).await;
+    let counted = two.metrics().await;
     for (layer, count) in [("local", 1), ("redis", 1), ("miss", 1)] {
         let line = format!("backend_cache_lookups_total{{layer=\"{layer}\"}} {count}");
         assert!(counted.contains(&line), "{line} is not in\n{counted}");

@@ -58,7 +58,7 @@ async fn the_text_comes_word_by_word_between_routing_and_done() {
     let seen = model.seen();
     assert_eq!(seen[0].body["stream"], true, "{seen:?}");
     assert_eq!(seen[0].body["stream_options"], json!({ "include_usage": true }), "{seen:?}");
-    let metrics = send(backend.internal_get("/metrics")).await.body;
+    let metrics = backend.metrics().await;
     for line in [
         "backend_model_first_token_seconds_count{model=\"m\"} 1",
         "backend_model_seconds_count{model=\"m\"} 1",
@@ -101,6 +101,29 @@ async fn an_answer_is_kept_whichever_way_it_was_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_takes_nothing_loses_its_place() {
+    // More than the systems on both sides keep for a client that does not read.
+    let chunk = json!({ "choices": [{ "index": 0, "delta": { "content": "x".repeat(200 * 1024) } }] });
+    let model = FakeModel::start(Script::Events(format!("data: {chunk}\n\n").repeat(100))).await;
+    let setting = format!("{}, answer_max: 64MiB", model.setting("m", "small"));
+    let settings = Settings::development().model(setting).section("streams: { open_max: 1, heartbeat: 1s }");
+    let backend = Backend::start(&settings).await;
+    let admin = backend.login(ADMIN).await;
+    let stalled = open(&backend, &admin, &streamed(SIMPLE)).await;
+    let another = || backend.query(&streamed("Another?")).bearer_auth(&admin.access);
+    send(another()).await.expect_problem(503, "overloaded");
+    model.now(Script::Answer("Here."));
+    let answer = until("its place is somebody else's", PATIENCE, async || {
+        let answer = send(another()).await;
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    assert!(answer.body.contains("event: done"), "{answer:?}");
+    assert!(backend.said().contains("a client took nothing"), "the log tells why");
+    drop(stalled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_ends_the_models_work() {
     let model = FakeModel::start(Script::Drip("One two three.")).await;
     let backend = Backend::start(&Settings::development().model(model.setting("m", "small"))).await;
@@ -123,7 +146,7 @@ async fn a_client_that_leaves_ends_the_models_work() {
         model.until_left(place + 2, PATIENCE).await;
     }
     until("no stream is open", PATIENCE, async || {
-        let metrics = send(backend.internal_get("/metrics")).await.body;
+        let metrics = backend.metrics().await;
         metrics.contains("backend_streams 0").then_some(())
     })
     .await;
@@ -224,7 +247,7 @@ async fn streams_have_places() {
     let two = open(&backend, &admin, &streamed("Two?")).await;
     let refused = send(backend.query(&streamed("Three?")).bearer_auth(&admin.access)).await;
     refused.expect_problem(503, "overloaded");
-    let metrics = send(backend.internal_get("/metrics")).await.body;
+    let metrics = backend.metrics().await;
     assert!(metrics.contains("backend_streams 2"), "{metrics}");
     drop(two);
     model.until_left(1, PATIENCE).await;

@@ -46,7 +46,7 @@ async fn an_account_is_closed_to_guesses_from_anywhere() {
     let throttled: Vec<_> = events.iter().filter(|event| event.kind == "login_throttled").collect();
     assert_eq!(throttled.len(), 1, "{events:?}");
     assert_eq!(throttled[0].client.as_deref(), Some("198.51.100.77"));
-    let metrics = send(backend.internal_get("/metrics")).await.body;
+    let metrics = backend.metrics().await;
     assert!(metrics.contains("backend_logins_total{outcome=\"throttled\"} 2"), "{metrics}");
     assert!(
         metrics.contains(&format!("backend_logins_total{{outcome=\"failed\"}} {}", FAILURES_MAX + 1)),

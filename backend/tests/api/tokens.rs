@@ -11,17 +11,13 @@ use testkit::token::now;
 use crate::harness::backend::{ADMIN, Backend, Folder, folder};
 use crate::harness::client::{Answer, send};
 use crate::harness::settings::{AUDIENCE, ISSUER, Settings};
-use crate::harness::token::{SigningKey, token_of};
+use crate::harness::token::{SigningKey, kid, token_of};
 
 /// A backend that signs with these keys, the first of which is used for new tokens.
 async fn signing_with(folder: &Folder, keys: &[&SigningKey]) -> Backend {
     let entries: Vec<String> = keys.iter().map(|key| key.setting(folder.path())).collect();
     let settings = Settings::development().auth(format!("signing_keys: [{}]", entries.join(", ")));
     Backend::start_in(folder, &settings).await
-}
-
-async fn me(backend: &Backend, token: &str) -> Answer {
-    send(backend.get("/auth/me").bearer_auth(token)).await
 }
 
 async fn key_set(backend: &Backend) -> Answer {
@@ -89,15 +85,15 @@ async fn keys_are_rotated_without_ending_tokens() {
 
     // Then it signs, while tokens of the old one still hold.
     let backend = signing_with(&folder, &[&new, &old]).await;
-    me(&backend, &session.access).await.expect_status(200);
+    backend.me(&session.access).await.expect_status(200);
     let renewed = send(backend.try_refresh(&session.refresh)).await.text("access_token");
     assert_eq!(kid(&renewed), "k2");
     backend.stop().await;
 
     // At last the old one is gone.
     let backend = signing_with(&folder, &[&new]).await;
-    me(&backend, &renewed).await.expect_status(200);
-    me(&backend, &session.access).await.expect_problem(401, "token_key_unknown");
+    backend.me(&renewed).await.expect_status(200);
+    backend.me(&session.access).await.expect_problem(401, "token_key_unknown");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,9 +102,9 @@ async fn every_wrong_token_is_refused_with_its_own_code() {
     let backend = signing_with(&folder, &[&key]).await;
     let subject = verify(&key_set(&backend).await, &backend.login(ADMIN).await.access).sub;
     let token = || token_of(&subject, "read api_access");
-    me(&backend, &token().signed_by(&key)).await.expect_status(200);
+    backend.me(&token().signed_by(&key)).await.expect_status(200);
     let long_type = token().header("typ", "application/at+jwt").signed_by(&key);
-    me(&backend, &long_type).await.expect_status(200);
+    backend.me(&long_type).await.expect_status(200);
 
     let impostor = SigningKey::generate("k1");
     let [head, claims, signature] = parts(&token().signed_by(&key));
@@ -141,18 +137,13 @@ async fn every_wrong_token_is_refused_with_its_own_code() {
     ];
     for (what, token, code) in cases {
         println!("{what}");
-        let answer = me(&backend, &token).await;
+        let answer = backend.me(&token).await;
         answer.expect_problem(401, code);
         let challenge = answer.header("www-authenticate");
         assert!(challenge.contains("error=\"invalid_token\""), "{what}: {challenge:?}");
         assert!(!answer.body.contains(&token), "{what}: the answer repeats the token");
     }
     assert!(!backend.said().contains(&signature), "credentials stay out of the log");
-}
-
-/// The `kid` header of a token.
-fn kid(token: &str) -> String {
-    jsonwebtoken::decode_header(token).expect("a JWT").kid.expect("the token names its key")
 }
 
 /// The three parts of a token.

@@ -272,6 +272,12 @@ pub fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Reads a text by `parse`, whose error is the mistake.
+pub fn from_text<T>(node: &Node, decoder: &mut Decoder, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    let text = String::decode(node, decoder)?;
+    parse(&text).map_err(|message| decoder.mistake(node.position, message)).ok()
+}
+
 impl Decode for String {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
         match &node.value {
@@ -344,9 +350,8 @@ impl Decode for f64 {
 
 impl Decode for crate::secret::SecretRef {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        let text = String::decode(node, decoder)?;
         // The text is not repeated: it may be the secret itself, written in the wrong place.
-        Self::parse(&text).map_err(|error| decoder.mistake(node.position, error.to_string())).ok()
+        from_text(node, decoder, |text| Self::parse(text).map_err(|error| error.to_string()))
     }
 
     fn shape() -> Shape {

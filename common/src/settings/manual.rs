@@ -7,6 +7,12 @@ use serde_json::{Value, json};
 
 use super::shape::{Key, SectionShape, Shape};
 
+/// Forms of texts that need no quotes where they look like a number.
+const NUMERIC_FORMS: [&str; 2] = ["size", "header value"];
+
+/// A text in which a variable stands.
+const VARIABLE: &str = r"\$\{.+\}";
+
 /// Every key with its meaning, form and default, as Markdown. `intro` stands at the top.
 #[must_use]
 pub fn markdown(title: &str, intro: &str, root: &Shape) -> String {
@@ -88,9 +94,17 @@ fn form(shape: &Shape) -> String {
 
 fn schema_of(shape: &Shape) -> Value {
     match shape {
+        // To YAML, some of what is written without quotes is a number.
+        Shape::Text(form) if NUMERIC_FORMS.contains(form) => {
+            json!({ "type": ["string", "number"], "description": form })
+        }
         Shape::Text(form) => json!({ "type": "string", "description": form }),
         // A variable may stand for any scalar.
-        Shape::Word(words) => json!({ "enum": words }),
+        Shape::Word(words) => {
+            let numbers = words.iter().filter_map(|word| word.parse::<serde_json::Number>().ok());
+            let words: Vec<Value> = words.iter().map(|word| json!(word)).chain(numbers.map(Value::Number)).collect();
+            json!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": VARIABLE }] })
+        }
         Shape::Boolean => json!({ "type": ["boolean", "string"] }),
         Shape::Integer => json!({ "type": ["integer", "string"] }),
         Shape::Number => json!({ "type": ["number", "string"] }),
@@ -106,6 +120,10 @@ fn section_schema(section: &SectionShape) -> Value {
     let mut required = Vec::new();
     for key in &section.keys {
         let mut schema = schema_of(&key.shape);
+        // What may be left out may be said to be nothing.
+        if key.default == Some("null") {
+            schema = json!({ "anyOf": [schema, { "type": "null" }] });
+        }
         if let Some(object) = schema.as_object_mut() {
             object.insert("description".into(), json!(one_line(key.docs)));
         }

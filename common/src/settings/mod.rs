@@ -18,7 +18,7 @@ mod section;
 mod shape;
 mod units;
 
-pub use decode::{At, Decode, Decoder, Named, SectionReader, check_name};
+pub use decode::{At, Decode, Decoder, Named, SectionReader, check_name, from_text};
 pub use manual::{json_schema, markdown};
 pub use node::{Entry, Node, Position, Value, environment};
 pub use report::{Mistake, Report};

@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 
 use super::settings::Settings;
 use super::span::{Inner, Tracer};
+use crate::http_client;
 
 /// Spans that are told at once.
 const BATCH_SPANS_MAX: usize = 512;
@@ -105,18 +106,10 @@ impl Delivery {
 }
 
 fn exporter(service: Service, settings: &Settings) -> Result<SpanExporter, StartError> {
-    let mut client = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .connect_timeout(CONNECT_TIMEOUT)
+    let client = http_client::for_server(&settings.endpoint, CONNECT_TIMEOUT)
         .timeout(settings.timeout)
         // Kept by the client, where they are marked as secrets; the exporter would show and decode them.
         .default_headers(settings.headers.clone());
-    if settings.endpoint.scheme() == "http" {
-        // Without TLS no certificate is looked at, so a machine without any can still tell a collector beside it.
-        client = client.tls_certs_only(std::iter::empty());
-    }
     let mut exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client.build()?)

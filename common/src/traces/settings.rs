@@ -11,7 +11,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use super::trace::Sampling;
 use crate::secret::SecretRef;
 use crate::section;
-use crate::settings::{At, Decode, Decoder, Millis, Named, Node, Percent, Shape};
+use crate::settings::{At, Decode, Decoder, Millis, Named, Node, Percent, Shape, from_text};
 
 /// The path that OTLP over HTTP has for traces, where the address names none.
 const DEFAULT_PATH: &str = "/v1/traces";
@@ -105,6 +105,8 @@ impl CollectorUrl {
             && url.has_host()
             && url.username().is_empty()
             && url.password().is_none()
+            // What is wrong with a collector is logged with its address, and a query is where some put a key.
+            && url.query().is_none()
             && url.fragment().is_none();
         if url.path() == "/" {
             url.set_path(DEFAULT_PATH);
@@ -115,14 +117,9 @@ impl CollectorUrl {
 
 impl Decode for CollectorUrl {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        let text = String::decode(node, decoder)?;
-        let parsed = Self::parse(&text);
-        if parsed.is_none() {
-            // The text is not repeated: it may hold a password, which belongs into `headers`.
-            let message = "is not an http or https address without credentials, such as http://127.0.0.1:4318";
-            decoder.mistake(node.position, message);
-        }
-        parsed
+        // The text is not repeated: it may hold a password, which belongs into `headers`.
+        let expected = "is not an http or https address without credentials and query, such as http://127.0.0.1:4318";
+        from_text(node, decoder, |text| Self::parse(text).ok_or_else(|| expected.to_owned()))
     }
 
     fn shape() -> Shape {
@@ -141,6 +138,7 @@ mod tests {
             ("https://otlp.example.org/", Some("https://otlp.example.org/v1/traces")),
             ("https://otlp.example.org/in/traces", Some("https://otlp.example.org/in/traces")),
             ("https://me:secret@otlp.example.org", None),
+            ("https://otlp.example.org/v1/traces?key=secret", None),
             ("grpc://127.0.0.1:4317", None),
             ("127.0.0.1:4318", None),
         ] {

@@ -54,6 +54,7 @@ pub struct Postgres {
     folder: PathBuf,
     programs: PathBuf,
     account: Option<Account>,
+    settings: Vec<String>,
 }
 
 /// Whom the server runs as, when not as who runs the test.
@@ -66,11 +67,18 @@ struct Account {
 impl Postgres {
     /// Makes a server, starts it, and waits until it takes connections: a second or so.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with more settings, such as `max_connections=500`.
+    pub async fn start_with(settings: &[&str]) -> Self {
         let programs = programs();
         let folder = std::env::temp_dir().join(format!("pg-{}", Uuid::now_v7().simple()));
         fs::DirBuilder::new().mode(0o700).create(&folder).expect("a folder for temporary files");
         let account = account(&folder);
-        let mut postgres = Self { program: None, address: free_address(), folder, programs, account };
+        // What comes last counts.
+        let settings = SETTINGS.iter().chain(settings).map(|setting| (*setting).to_owned()).collect();
+        let mut postgres = Self { program: None, address: free_address(), folder, programs, account, settings };
         let mut command = postgres.command("initdb");
         command.arg("--pgdata").arg(postgres.data()).args(["--username", OWNER, "--auth", "trust"]);
         // Everything is in English and nothing is sorted in a country's own way, whatever this machine speaks.
@@ -112,7 +120,7 @@ impl Postgres {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).arg("-k").arg(&self.folder);
         command.args(["-p", &self.address.port().to_string()]);
-        for setting in SETTINGS {
+        for setting in &self.settings {
             command.args(["-c", setting]);
         }
         let program = Program::start("postgres", command, "");

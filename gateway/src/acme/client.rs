@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::body;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
@@ -60,29 +61,23 @@ impl HttpClient for Client {
 }
 
 async fn ask(client: reqwest::Client, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
-    let (head, body) = request.into_parts();
+    let (head, sent) = request.into_parts();
     // It is there already: reading it cannot fail.
-    let Ok(body) = body.collect().await;
-    let body = body.to_bytes();
+    let Ok(sent) = sent.collect().await;
+    let sent = sent.to_bytes();
     let mut asked = client.request(head.method, head.uri.to_string()).headers(head.headers).timeout(ANSWER_TIMEOUT);
-    if !body.is_empty() {
-        asked = asked.body(body);
+    if !sent.is_empty() {
+        asked = asked.body(sent);
     }
-    let mut answer = asked.send().await.map_err(failed)?;
+    let answer = asked.send().await.map_err(failed)?;
     let mut response = Response::new(());
     *response.status_mut() = answer.status();
     *response.headers_mut() = answer.headers().clone();
-    let mut read = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(failed)? {
-        if read.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(Error::Other("the answer is larger than any that is expected".into()));
-        }
-        read.extend_from_slice(&chunk);
-    }
+    let read = body::read(answer, ANSWER_BYTES_MAX).await.map_err(failed)?;
     let (parts, ()) = response.into_parts();
     Ok(BytesResponse { parts, body: Box::new(Bytes::from(read)) })
 }
 
-fn failed(error: reqwest::Error) -> Error {
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Other(Box::new(error))
 }

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::clock::{Clock as _, SystemClock};
 use common::telemetry::with_causes;
 
 use super::order::{self, OrderError};
 use super::schedule;
+use crate::base::now::unix_now;
 use crate::base::telemetry::metrics::Metrics;
 use crate::config::checked::Acme;
 use crate::listen::issued::{Issued, IssuedError, IssuedPair};
@@ -56,6 +56,8 @@ pub(super) struct Keeper {
     failures: u32,
     /// No attempt before.
     retry_at: Instant,
+    /// Whether the vault could not be read the last time.
+    vault_away: bool,
 }
 
 /// Why there is no new certificate.
@@ -99,14 +101,21 @@ impl Keeper {
             ask_at: now,
             failures: 0,
             retry_at: now,
+            vault_away: false,
         }
     }
 
     /// Keeps it for ever.
     pub(super) async fn keep(mut self) {
         loop {
-            if let Err(error) = self.take_in().await {
-                tracing::warn!(certificate = %self.label, error = %with_causes(&error), "the vault cannot be read");
+            match self.take_in().await {
+                Ok(_) => self.vault_away = false,
+                // Once an outage: without a certificate there is a look every second.
+                Err(_) if self.vault_away => {}
+                Err(error) => {
+                    self.vault_away = true;
+                    tracing::warn!(certificate = %self.label, error = %with_causes(&error), "the vault cannot be read");
+                }
             }
             self.ask_for_advice().await;
             let wait = match self.due_in() {
@@ -242,8 +251,4 @@ impl Keeper {
     fn certificate_record(&self) -> String {
         format!("{}.pem", self.record)
     }
-}
-
-fn unix_now() -> i64 {
-    i64::try_from(SystemClock.unix_seconds()).unwrap_or(i64::MAX)
 }

@@ -4,7 +4,6 @@
 //! each time; a proof is shown before the authority is told of it, and hidden when the order is over; nothing is waited for
 //! without a deadline. Read next: `client.rs`.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -26,6 +25,9 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How much of a name stands in the name of a file, which has 255 bytes at most.
 const NAME_SHOWN_BYTES: usize = 100;
+
+/// Digits of a hash that are enough to tell a handful of things apart.
+const SHORT_HASH_CHARS: usize = 16;
 
 /// What an authority says of an account that it has forgotten.
 const ACCOUNT_UNKNOWN: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
@@ -212,12 +214,9 @@ fn account_record(settings: &Acme) -> String {
     format!("account-{}.json", short_hash(settings.directory.as_str()))
 }
 
-/// The front of a SHA-256, in hexadecimal: enough to tell a handful of things apart.
+/// The front of a SHA-256, in hexadecimal.
 fn short_hash(text: &str) -> String {
-    let hash = digest(&SHA256, text.as_bytes());
-    hash.as_ref().iter().take(8).fold(String::with_capacity(16), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let mut hash = hex::encode(digest(&SHA256, text.as_bytes()));
+    hash.truncate(SHORT_HASH_CHARS);
+    hash
 }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use common::backoff;
+
 /// First wait after an attempt that failed; doubled up to the longest. Authorities count failures by the hour.
 const RETRY_FIRST: Duration = Duration::from_secs(10);
 const RETRY_LONGEST: Duration = Duration::from_hours(6);
@@ -27,10 +29,7 @@ pub(super) fn between(start: i64, end: i64) -> i64 {
 
 /// How long to wait after so many failures in a row, from a half of it to the whole.
 pub(super) fn retry_after(failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    let whole = RETRY_FIRST.saturating_mul(1 << doublings).min(RETRY_LONGEST);
-    let millis = u64::try_from(whole.as_millis()).unwrap_or(u64::MAX);
-    Duration::from_millis(rand::random_range(millis / 2..=millis))
+    backoff::spread(backoff::wait_after(failures, RETRY_FIRST, RETRY_LONGEST))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::client_certificate::ClientCertificate;
+use super::connection_notes::ConnectionNotes;
 
 /// The head of one request, borrowed from the connection.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,8 @@ pub(crate) struct Head<'a> {
     pub http2: bool,
     /// The certificate that the client has shown, where the listener asked for one and verified it.
     pub client_certificate: Option<&'a ClientCertificate>,
+    /// What was noted of the connection, where there is one.
+    pub notes: Option<&'a ConnectionNotes>,
 }
 
 /// How often a header is there.
@@ -40,7 +43,29 @@ pub(crate) enum Occurrence<'a> {
     Repeated,
 }
 
+/// The method of `Head::plain`.
+#[cfg(any(test, fuzzing))]
+static GET: Method = Method::GET;
+
 impl<'a> Head<'a> {
+    /// `GET /` with these headers, from this machine and by HTTP/1.1 over TLS: what a test begins with.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn plain(headers: &'a HeaderMap) -> Self {
+        Self {
+            method: &GET,
+            path: b"/",
+            query: None,
+            target_bytes: 1,
+            authority: None,
+            headers,
+            peer: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+            encrypted: true,
+            http2: false,
+            client_certificate: None,
+            notes: None,
+        }
+    }
+
     /// A header that must not be repeated: which of two values counts would be a guess.
     pub(crate) fn single(&self, name: &HeaderName) -> Occurrence<'a> {
         let mut values = self.headers.get_all(name).iter();

@@ -7,6 +7,7 @@
 
 pub(crate) mod client_certificate;
 pub(crate) mod connection_notes;
+pub(crate) mod cookies;
 pub(crate) mod failure;
 pub(crate) mod flood;
 pub(crate) mod head;

@@ -23,3 +23,8 @@ impl Now {
         Duration::from_nanos(SystemClock.steady_ns().saturating_sub(self.steady_ns))
     }
 }
+
+/// Calendar time as certificates have it: seconds since the Unix epoch, which may lie before it.
+pub(crate) fn unix_now() -> i64 {
+    i64::try_from(SystemClock.unix_seconds()).unwrap_or(i64::MAX)
+}

@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use common::settings::{Decode, Decoder, Node, Shape, Value};
+use common::settings::{Decode, Decoder, Node, Shape, Value, from_text};
 use http::HeaderName;
 
-use super::values::from_text;
 use crate::base::limiter::Calendar;
 
 /// So many a calendar window.
@@ -40,14 +39,6 @@ pub(crate) enum LimitKeyPart {
 /// What a limit counts by: one to four parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LimitBy(pub Vec<LimitKeyPart>);
-
-/// A `redis` or `rediss` URL, without a password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RedisUrl {
-    pub host: String,
-    pub port: u16,
-    pub tls: bool,
-}
 
 impl Decode for Quota {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
@@ -127,33 +118,5 @@ impl Decode for LimitBy {
 
     fn shape() -> Shape {
         Shape::OneOf(vec![Shape::text("what to count by"), Shape::List(Box::new(Shape::text("what to count by")))])
-    }
-}
-
-impl Decode for RedisUrl {
-    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        from_text(node, decoder, |text| {
-            let expected = || "expected a URL such as redis://10.0.0.5:6379, or rediss:// for TLS".to_owned();
-            let url = url::Url::parse(text).map_err(|_| expected())?;
-            if url.password().is_some() || !url.username().is_empty() {
-                return Err(
-                    "the user name and password are keys of their own: username, and password: env:NAME".to_owned()
-                );
-            }
-            let tls = match url.scheme() {
-                "redis" => false,
-                "rediss" => true,
-                _ => return Err(expected()),
-            };
-            if !matches!(url.path(), "" | "/") || url.query().is_some() {
-                return Err("nothing stands behind the port; the database is a key of its own".to_owned());
-            }
-            let host = url.host_str().ok_or_else(expected)?.trim_matches(['[', ']']).to_owned();
-            Ok(Self { host, port: url.port().unwrap_or(6379), tls })
-        })
-    }
-
-    fn shape() -> Shape {
-        Shape::text("redis URL")
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use common::settings::{At, Decoder, Named, Position};
 
+use super::cases::{Known, check_cases};
 use super::check_answers::{
     check_compress, check_cors, check_does, check_hidden, check_rewrite, check_security, request_rules,
     response_rules,
@@ -56,6 +57,9 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
     let cors = file.cors.items.into_iter().map(|item| check_cors(item, decoder)).collect();
     let hide_headers = check_hidden(&file.hide_headers, decoder);
     check_security(file.security_headers.as_ref(), decoder);
+    let ids = file.routes.iter().enumerate();
+    let ids: HashMap<_, _> = ids.map(|(position, route)| (route.id.value.clone(), position)).collect();
+    let cases = check_cases(file.tests, &Known { routes: &ids, upstreams: &names.upstreams }, decoder);
     let routes = check_routes(file.routes, &names, &limits, decoder);
     if file.client_ip.ipv6_prefix > 128 {
         decoder.inside("client_ip.ipv6_prefix", |decoder| {
@@ -79,6 +83,7 @@ pub(super) fn check(file: raw::File, decoder: &mut Decoder) -> Option<Config> {
         hide_headers,
         security_headers: file.security_headers,
         routes,
+        cases,
     })
 }
 

@@ -4,11 +4,11 @@
 
 use std::path::PathBuf;
 
+use common::redis::RedisUrl;
 use common::secret::SecretRef;
 use common::settings::{At, Decoder, Position};
 use http::HeaderName;
 
-use super::amounts::RedisUrl;
 use super::checked::{Limit, Measure, Redis, RedisPlace, Shared};
 use super::raw;
 use super::raw::limits::LimitScope;

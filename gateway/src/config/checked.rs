@@ -8,14 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::redis::RedisUrl;
 use common::secret::SecretRef;
 use common::settings::At;
 use common::traces::Traces;
 use http::{HeaderName, Method};
 use ipnet::IpNet;
 
-pub(crate) use super::amounts::{LIMIT_PARTS_MAX, LimitKeyPart, Quota, RedisUrl};
+pub(crate) use super::amounts::{LIMIT_PARTS_MAX, LimitKeyPart, Quota};
 pub(crate) use super::answers::{Cors, Does, HeaderRules, Redirect, Respond, Rewrite};
+pub(crate) use super::cases::{Assumed, Case, Expect, RequestLine};
 pub(crate) use super::fields::Origin;
 pub(crate) use super::raw::answers::{Coding, Compression};
 pub(crate) use super::raw::auth::{
@@ -59,6 +61,8 @@ pub(crate) struct Config {
     pub hide_headers: Vec<HeaderName>,
     pub security_headers: Option<SecurityHeaders>,
     pub routes: Vec<Route>,
+    /// Requests with what must become of them. Nothing that serves looks at them.
+    pub cases: Vec<Case>,
 }
 
 impl Config {

@@ -5,12 +5,12 @@
 //! Promises: what was decoded needs no further parsing, and is safe to be written into a head; a value never shows in an
 //! error, since it may be a secret. Read next: `raw/answers.rs`.
 
-use common::settings::{Decode, Decoder, Node, Shape, Value, word_of};
+use common::settings::{Decode, Decoder, Node, Shape, Value, from_text, word_of};
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue};
 
 use super::raw::answers::Compression;
-use super::values::{PathPattern, from_text};
+use super::values::PathPattern;
 
 /// The name of a header field.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 
 mod amounts;
 mod answers;
+pub(crate) mod cases;
 mod check;
 mod check_acme;
 mod check_answers;

@@ -5,10 +5,8 @@
 
 use std::net::SocketAddr;
 
-use common::settings::{Decode, Decoder, Node, Shape, Value};
+use common::settings::{Decode, Decoder, Node, Shape, Value, from_text};
 use http::HeaderName;
-
-use super::values::from_text;
 
 /// Where a server is, and its share.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -328,6 +328,31 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("auth: [tokens, keys]", "auth: []", "or the word none"),
     ("limits: [ip, who]", "limits: [ipp]", "no limit is called"),
     ("to: api }\n  -", "to: nobody }\n  -", "no upstream is called"),
+    ("version: 1", "version: 1\ntests: [{ send: GET /a, expect: {} }]", "tests[0].send: expects nothing"),
+    (
+        "version: 1",
+        "version: 1\ntests: [{ send: GET a, expect: { status: 200 } }]",
+        "not a method with a URL or path",
+    ),
+    ("version: 1", "version: 1\ntests: [{ send: GET /a, expect: { status: 99 } }]", "a status is 200 to 599"),
+    ("version: 1", "version: 1\ntests: [{ send: GET /a, expect: { route: c } }]", "no route is called"),
+    ("version: 1", "version: 1\ntests: [{ send: GET /a, expect: { upstream: c } }]", "no upstream is called"),
+    (
+        "version: 1",
+        "version: 1\ntests: [{ send: GET /a, expect: { code: token_mising } }]",
+        "did you mean \"token_missing\"?",
+    ),
+    ("version: 1", "version: 1\ntests: [{ send: GET /a, from: x, expect: { status: 200 } }]", "not an IP address"),
+    (
+        "version: 1",
+        "version: 1\ntests: [{ send: GET /a, as: { subject: \"a\\n\" }, expect: { status: 200 } }]",
+        "a subject is plain text on one line",
+    ),
+    (
+        "version: 1",
+        "version: 1\ntests: [{ send: GET /a, as: { permissions: [\"a b\"] }, expect: { status: 200 } }]",
+        "a permission holds no space",
+    ),
 ];
 
 #[test]
@@ -341,6 +366,19 @@ fn a_sound_file_is_accepted_and_each_broken_rule_is_told_once() {
         assert_eq!(report.to_string().matches(mistake).count(), 1, "{broken}:\n{report}");
         assert!(!report.to_string().contains("hunter2"), "no secret in an error: {report}");
     }
+}
+
+#[test]
+fn tests_of_the_file_are_read() {
+    let case = "tests:\n  - { send: POST https://a.test/b/c, headers: { X-A: 1 }, as: { roles: [r] }, \
+                expect: { route: b, upstream: api, status: 404, code: route_not_found } }\n";
+    let config = parse("sound", &format!("{SOUND}{case}")).expect("a sound file");
+    let [case] = &config.cases[..] else { panic!("one case: {:?}", config.cases) };
+    assert_eq!((case.send.value.encrypted, case.send.value.authority.as_deref()), (Some(true), Some("a.test")));
+    assert_eq!((case.headers.len(), case.from.to_string().as_str()), (1, "127.0.0.1"));
+    assert_eq!(case.sender.as_ref().map(|sender| sender.subject.as_str()), Some("test"));
+    assert_eq!(case.expect.code, Some(common::code::Code::RouteNotFound));
+    assert_eq!(case.send.position.line, u64::try_from(SOUND.lines().count()).expect("few") + 2);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use common::settings::{At, Decode, Decoder, Named, Node, Shape, Value};
+use common::settings::{At, Decode, Decoder, Named, Node, Shape, Value, from_text};
 use http::Method;
 
 use super::raw::routes::{Needs, NeedsByMethod};
@@ -73,16 +73,6 @@ pub(crate) enum Workers {
     /// As many as the machine gives this process.
     Auto,
     Exactly(u16),
-}
-
-/// Reads a text by `parse`, whose error is the mistake.
-pub(super) fn from_text<T>(
-    node: &Node,
-    decoder: &mut Decoder,
-    parse: impl FnOnce(&str) -> Result<T, String>,
-) -> Option<T> {
-    let text = String::decode(node, decoder)?;
-    parse(&text).map_err(|message| decoder.mistake(node.position, message)).ok()
 }
 
 impl Decode for Address {

@@ -1,7 +1,7 @@
 //! Request: what a client says before it is known: where it wants to go, who forwarded it, what it takes.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use ipnet::IpNet;
@@ -192,11 +192,19 @@ pub(super) fn forwarded_for(input: &[u8]) {
     for _ in 0..FORWARDERS_MAX {
         // Only a trusted proxy is asked whom it speaks for.
         let said = if addresses.trust(expected) { entries.pop() } else { None };
-        let Some(Ok(ip)) = said.map(|entry| entry.trim().parse::<IpAddr>()) else { break };
+        let Some(ip) = said.and_then(|entry| address_of(entry.trim())) else { break };
         expected = ip.to_canonical();
     }
     assert_eq!(client.ip, expected);
     assert_eq!(client.through_trusted_proxy, addresses.trust(peer.to_canonical()));
     assert_eq!(client.network, addresses.network(client.ip));
     assert_eq!(addresses.network(client.network), client.network, "a network is its own");
+}
+
+/// An address alone, with a port, or in brackets.
+fn address_of(entry: &str) -> Option<IpAddr> {
+    let with_port = entry.parse::<SocketAddr>().ok().map(|socket| socket.ip());
+    let bare = entry.strip_prefix('[').and_then(|entry| entry.strip_suffix(']'));
+    let in_brackets = bare.and_then(|bare| bare.parse::<Ipv6Addr>().ok()).map(IpAddr::V6);
+    entry.parse().ok().or(with_port).or(in_brackets)
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use common::settings::{At, Mistake};
@@ -16,6 +15,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::issued::Issued;
+use crate::base::now::unix_now;
 use crate::config::checked::{CertificateFiles, Environment, ListenerTls};
 
 /// Who signs development certificates; see `devcert.rs`.
@@ -165,12 +165,6 @@ pub(super) fn judge(
         _ => None,
     });
     Ok((names.collect(), end.timestamp()))
-}
-
-/// Seconds since the Unix epoch.
-pub(super) fn unix_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn mistake<T>(at: &At<T>, error: &CertificateError) -> Mistake

@@ -5,7 +5,6 @@
 //! resumed session shows what an earlier handshake verified) ends the connection.
 //! Read next: `tls.rs`, then `base/client_certificate.rs`.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -113,7 +112,7 @@ pub(super) fn read(der: &[u8]) -> Result<ClientCertificate, ShownError> {
         san_uris: Vec::new(),
         san_dns: Vec::new(),
         san_emails: Vec::new(),
-        fingerprint_sha256: hexadecimal(digest(&SHA256, der).as_ref()),
+        fingerprint_sha256: hex::encode(digest(&SHA256, der)),
         der: der.to_owned(),
     };
     let names = certificate.subject_alternative_name().ok().flatten();
@@ -127,15 +126,6 @@ pub(super) fn read(der: &[u8]) -> Result<ClientCertificate, ShownError> {
         }
     }
     Ok(read)
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 /// Verifies as usual, and accepts only what can be read afterwards: what stands behind the handshake takes that for granted.

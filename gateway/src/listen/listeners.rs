@@ -24,6 +24,7 @@ use super::handover::{Handed, Inherited};
 use super::issued::Issued;
 use super::socket::{self, Door};
 use super::tls::Terms;
+use crate::base::now::unix_now;
 use crate::config::Config;
 use crate::config::checked::{Environment, Listener, ListenerKind, ListenerTls};
 
@@ -231,6 +232,8 @@ impl<A: Serves> Listeners<A> {
             Kind::Plain | Kind::Tls => Arc::clone(&self.app),
             Kind::Redirect { configured } => {
                 let app = (self.new_app)(Some(configured.or_else(|| self.tls_port()).unwrap_or(443)));
+                // Those of listeners that are gone, with their last connection.
+                self.redirects.retain(|app| Arc::strong_count(app) > 1);
                 self.redirects.push(Arc::clone(&app));
                 app
             }
@@ -246,7 +249,7 @@ impl<A: Serves> Listeners<A> {
     /// Tells when certificates end: always as a metric, and in the log of those that are about to.
     fn show(&mut self, ends: &[End]) {
         let metrics = self.door.metrics();
-        let now = certs::unix_now();
+        let now = unix_now();
         let mut shown = BTreeSet::new();
         for end in ends {
             metrics.certificate_ends(&end.file, end.unix_seconds);

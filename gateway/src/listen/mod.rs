@@ -18,3 +18,4 @@ pub(crate) mod listeners;
 pub(crate) mod proxy_protocol;
 pub(crate) mod socket;
 mod tls;
+mod watched;

@@ -14,20 +14,20 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pingora::http::ResponseHeader;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddress;
-use pingora::protocols::l4::stream::Stream as TcpPingoraStream;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::TlsRef;
-use pingora::protocols::{ALPN, GetProxyDigest as _, GetSocketDigest as _, SocketDigest, Ssl, Stream};
+use pingora::protocols::{ALPN, SocketDigest, Ssl, Stream};
 use pingora_limits::inflight::Inflight;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::buffered::{Buffered, HeadLimit, Switch};
+use super::buffered::Buffered;
 use super::client_auth::{self, ShownError};
 use super::entrance::Entrance;
 use super::listeners::Serves;
 use super::proxy_protocol::{self, HeaderError};
+use super::watched::{Beside, HeadLimit, Watched};
 use crate::base::client_certificate::ClientCertificate;
 use crate::base::connection_notes::ConnectionNotes;
 use crate::base::flood::FloodGuard;
@@ -214,9 +214,8 @@ impl Door {
             return;
         }
         let notes = Arc::new(ConnectionNotes::blank());
-        let (stream, buffering) = self.prepare(stream, peer, &notes);
+        let stream = self.prepare(stream, peer, &notes);
         let Some(stream) = self.shake_hands(stream, &entrance, &notes, deadline).await else { return };
-        buffering.turn_on();
         if stream.selected_alpn_proto() != Some(ALPN::H2) {
             notes.clock.run();
         }
@@ -253,30 +252,28 @@ impl Door {
 
     /// A stream in Pingora's terms that knows its peer without asking the kernel again, and carries its notes to where
     /// requests are served.
-    fn prepare(&self, stream: TcpStream, peer: SocketAddr, notes: &Arc<ConnectionNotes>) -> (Buffered, Switch) {
+    fn prepare(&self, stream: TcpStream, peer: SocketAddr, notes: &Arc<ConnectionNotes>) -> Watched {
         // Small answers must not wait for an acknowledgement; if the socket is gone already, the first read will say so.
         let _ = stream.set_nodelay(true);
-        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-        let _ = digest.peer_addr.set(Some(PingoraAddress::Inet(peer)));
-        let mut stream = TcpPingoraStream::from(stream);
-        stream.set_socket_digest(digest);
+        let socket = SocketDigest::from_raw_fd(stream.as_raw_fd());
+        let _ = socket.peer_addr.set(Some(PingoraAddress::Inet(peer)));
         // Pingora's place for data of one's own is beside the answer of a CONNECT proxy, which this stands in for. A status
         // of 200 can always be built.
-        if let Ok(answer) = ResponseHeader::build_no_case(200, Some(0)) {
-            stream.set_proxy_digest(ProxyDigest::new(Box::new(answer), Some(Box::new(Arc::clone(notes)))));
-        }
-        Buffered::new(stream, notes, self.head_limit.clone())
+        let answer = ResponseHeader::build_no_case(200, Some(0)).ok();
+        let proxy = answer.map(|answer| ProxyDigest::new(Box::new(answer), Some(Box::new(Arc::clone(notes)))));
+        let beside = Beside { socket: Some(Arc::new(socket)), proxy: proxy.map(Arc::new) };
+        Watched::new(stream, beside, notes, self.head_limit.clone())
     }
 
     /// The stream that carries HTTP. `None` when no handshake came about.
     async fn shake_hands(
         &self,
-        stream: Buffered,
+        stream: Watched,
         entrance: &Entrance,
         notes: &ConnectionNotes,
         deadline: Instant,
     ) -> Option<Stream> {
-        let Some(tls) = entrance.tls() else { return Some(Box::new(stream)) };
+        let Some(tls) = entrance.tls() else { return Some(Box::new(Buffered::new(stream))) };
         let acceptor = tls.acceptor();
         match timeout_at(deadline, acceptor.tls_handshake(stream)).await {
             Ok(Ok(stream)) => match certificate_of(&stream) {
@@ -284,7 +281,7 @@ impl Door {
                     if let Some(certificate) = certificate {
                         notes.note_certificate(certificate);
                     }
-                    return Some(Box::new(stream));
+                    return Some(Box::new(Buffered::new(stream)));
                 }
                 Err(error) => tracing::debug!(%error, "client certificate refused"),
             },

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::code::Code;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, LOCATION, ORIGIN};
+use http::header::{CONTENT_LENGTH, EXPECT, ORIGIN};
 use http::{HeaderValue, Method};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
@@ -18,11 +18,9 @@ use super::compression::Compression;
 use super::{Fields, head_of};
 use crate::base::head::Occurrence;
 use crate::base::refusal::Refusal;
-use crate::base::reply::{self, About, Reply, X_REQUEST_ID};
-use crate::route::host;
+use crate::base::reply::{self, About, Reply};
 use crate::stages::context::Context;
 use crate::stages::dispatch;
-use crate::stages::dispatch::forward::HeaderSink as _;
 use crate::stages::egress;
 use crate::stages::egress::compress::Asked;
 use crate::stages::plan::Plan;
@@ -45,7 +43,8 @@ pub(super) async fn refuse(
         path: &path,
         route: context.route.as_ref().map(|route| &*route.id),
     };
-    let reply = if is_grpc(session) { reply::grpc_reply(refusal, about) } else { reply::reply(refusal, about) };
+    let is_grpc = dispatch::deadline::is_grpc(&session.req_header().headers);
+    let reply = if is_grpc { reply::grpc_reply(refusal, about) } else { reply::reply(refusal, about) };
     answer(session, plan, context, reply).await
 }
 
@@ -62,18 +61,7 @@ pub(super) async fn answer(session: &mut Session, plan: &Plan, context: &Context
         http1.set_close_on_response_before_downstream_finish(false);
     }
     let mut header = head_of_reply(&reply)?;
-    let sink = &mut Fields(&mut header);
-    sink.set(X_REQUEST_ID, context.request_id.clone());
-    let head = head_of(session);
-    if let Some(security) = &plan.security {
-        security.tell(head.encrypted, sink);
-    }
-    let origin = match head.single(&ORIGIN) {
-        Occurrence::Once(origin) => Some(origin),
-        Occurrence::Absent | Occurrence::Repeated => None,
-    };
-    egress::cors::tell(context.route.as_ref(), origin, sink);
-    egress::limits::tell(context.route.as_ref(), &context.spent, sink);
+    egress::own::tell(&head_of(session), plan, context, &mut Fields(&mut header));
     write(session, header, reply.body).await.map_err(Error::into_down)
 }
 
@@ -91,15 +79,19 @@ pub(super) fn dress(
     if let Some(route) = &context.route {
         dispatch::rewrite::apply(&route.response_headers, sink);
     }
-    let head = head_of(session);
-    if let Some(security) = &plan.security {
-        security.tell(head.encrypted, sink);
+    let route = context.route.as_ref();
+    // Most routes have neither, and need not look at the request once more.
+    if plan.security.is_some() || route.is_some_and(|route| route.cors.is_some()) {
+        let head = head_of(session);
+        if let Some(security) = &plan.security {
+            security.tell(head.encrypted, sink);
+        }
+        let origin = match head.single(&ORIGIN) {
+            Occurrence::Once(origin) => Some(origin),
+            Occurrence::Absent | Occurrence::Repeated => None,
+        };
+        egress::cors::replace(route, origin, sink);
     }
-    let origin = match head.single(&ORIGIN) {
-        Occurrence::Once(origin) => Some(origin),
-        Occurrence::Absent | Occurrence::Repeated => None,
-    };
-    egress::cors::replace(context.route.as_ref(), origin, sink);
     if let Some(settings) = context.route.as_ref().and_then(|route| route.compress.as_ref()) {
         let request = session.req_header();
         let asked = Asked::read(&request.method, request.version, &request.headers, trailers);
@@ -110,26 +102,15 @@ pub(super) fn dress(
     }
 }
 
-/// Whether the client speaks gRPC, to which an HTTP status means nothing.
-fn is_grpc(session: &Session) -> bool {
-    let kind = session.req_header().headers.get(CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
 /// Sends a plain client to the same URL with `https`. 308 keeps method and body (RFC 9110 §15.4.9).
 pub(super) async fn to_https(session: &mut Session, plan: &Plan, context: &mut Context, port: u16) -> Result<()> {
     let head = head_of(session);
-    let location = head.host().and_then(host::normalise).and_then(|host| {
-        let target = session.req_header().uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let port = if port == 443 { String::new() } else { format!(":{port}") };
-        HeaderValue::from_str(&format!("https://{host}{port}{target}")).ok()
-    });
-    let Some(location) = location else {
+    let target = session.req_header().uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let Some(reply) = dispatch::answer::to_https(head.host(), target, port) else {
         let refusal = Refusal::new(Code::RequestMalformed).detail("the request names no host");
         return refuse(session, plan, context, &refusal).await;
     };
     context.verdict = Verdict::Redirected;
-    let reply = Reply { status: 308, headers: vec![(LOCATION, location)], body: Bytes::new() };
     write(session, head_of_reply(&reply)?, reply.body).await.map_err(Error::into_down)
 }
 

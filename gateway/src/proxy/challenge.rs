@@ -31,8 +31,9 @@ pub(super) async fn proof(head: &Head<'_>, vaults: &[Arc<Vault>]) -> Option<Repl
                 return Some(Reply { status: 200, headers, body: Bytes::from(proof) });
             }
             Ok(None) => {}
+            // Whoever keeps the certificate warns of that; here anybody could fill the log with it.
             Err(error) => {
-                tracing::warn!(error = %common::telemetry::with_causes(&error), "a proof cannot be read");
+                tracing::debug!(error = %common::telemetry::with_causes(&error), "a proof cannot be read");
             }
         }
     }

@@ -13,7 +13,7 @@ use pingora_proxy::Session;
 use super::notes;
 use crate::base::failure::Failure;
 use crate::stages::context::Context;
-use crate::stages::dispatch::deadline::Deadline;
+use crate::stages::dispatch::deadline::{Deadline, WaitsCut};
 use crate::upstream::peer::failure_of;
 
 /// The least time for a write to a client: a refusal has to get out even at the last moment.
@@ -22,26 +22,37 @@ const WRITE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// The status of an answer that did not come in time.
 const GATEWAY_TIMEOUT: u16 = 504;
 
-/// Cuts the waits of an attempt. The frames of a WebSocket (`is_websocket`) are waited for as ever where the deadline ends with the
-/// head.
-pub(super) fn bound(session: &mut Session, peer: &mut HttpPeer, deadline: Deadline, is_websocket: bool) {
-    if let Some(notes) = notes(session).filter(|_| !session.is_http2()) {
+/// Cuts the waits of an attempt, and tells which. What is cut stays so to the end of the answer; and on a connection that a server
+/// shares among requests, a piece that was waited for too long makes Pingora use another one. So pieces of the answer are waited for
+/// as ever where the client's socket keeps the time, which is HTTP/1.1; and so are the frames of a WebSocket (`is_websocket`), both
+/// ways, where the deadline ends with the head.
+pub(super) fn bound(session: &mut Session, peer: &mut HttpPeer, deadline: Deadline, is_websocket: bool) -> WaitsCut {
+    let timer = notes(session).filter(|_| !session.is_http2());
+    if let Some(notes) = timer {
         notes.end.set(deadline.ends_ns);
     }
+    let has_timer = timer.is_some();
     let left = deadline.left();
     let at_most = |wait: Option<Duration>| Some(wait.map_or(left, |wait| wait.min(left)));
     let options = &mut peer.options;
     options.connection_timeout = at_most(options.connection_timeout);
     options.total_connection_timeout = at_most(options.total_connection_timeout);
-    if deadline.until_head && is_websocket {
-        return;
+    let mut cut = WaitsCut::default();
+    if !(deadline.until_head && is_websocket) {
+        let own = options.write_timeout;
+        options.write_timeout = at_most(own);
+        cut.write = options.write_timeout != own;
     }
-    options.read_timeout = at_most(options.read_timeout);
-    options.write_timeout = at_most(options.write_timeout);
+    if !has_timer {
+        let own = options.read_timeout;
+        options.read_timeout = at_most(own);
+        cut.read = options.read_timeout != own;
+    }
     if !deadline.until_head {
         let wait = at_most(session.get_write_timeout()).map(|wait| wait.max(WRITE_TIMEOUT_MIN));
         session.set_write_timeout(wait);
     }
+    cut
 }
 
 /// The head of the answer is there: a deadline that ends with it is kept.
@@ -75,16 +86,46 @@ pub(super) fn check(context: &Context) -> Result<()> {
 pub(super) fn failure(error: &Error, context: &Context) -> Failure {
     let holds = |deadline: Deadline| !(deadline.until_head && context.dispatch.answered_ns.is_some());
     let late = context.dispatch.deadline.is_some_and(|deadline| holds(deadline) && deadline.is_over());
+    let cut = match error.etype() {
+        ErrorType::ReadTimedout => context.dispatch.waits_cut.read,
+        ErrorType::WriteTimedout => context.dispatch.waits_cut.write,
+        _ => false,
+    };
     match failure_of(error) {
-        Failure::Timeout
-        | Failure::Connect
-        | Failure::Client
-        | Failure::ClientSlow
-        | Failure::Refused(GATEWAY_TIMEOUT)
-            if late =>
-        {
+        Failure::Timeout if late || cut => Failure::Deadline,
+        Failure::Connect | Failure::Client | Failure::ClientSlow | Failure::Refused(GATEWAY_TIMEOUT) if late => {
             Failure::Deadline
         }
         failure => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_not_blamed_for_a_wait_that_the_deadline_cut() {
+        let late = |kind, waits_cut| {
+            let mut context = Context::new();
+            // The head came in time, and with it the deadline ended; a pause behind it was longer than what was left.
+            context.dispatch.deadline = Some(Deadline { ends_ns: u64::MAX, until_head: true });
+            context.dispatch.answered_ns = Some(1);
+            context.dispatch.waits_cut = waits_cut;
+            failure(&Error::new_up(kind), &context)
+        };
+        let (none, read) = (WaitsCut::default(), WaitsCut { read: true, write: false });
+        let write = WaitsCut { read: false, write: true };
+        for (kind, cut, expected) in [
+            (ErrorType::ReadTimedout, none, Failure::Timeout),
+            (ErrorType::ReadTimedout, read, Failure::Deadline),
+            (ErrorType::ReadTimedout, write, Failure::Timeout),
+            (ErrorType::WriteTimedout, write, Failure::Deadline),
+            (ErrorType::WriteTimedout, read, Failure::Timeout),
+            (ErrorType::ConnectionClosed, read, Failure::Broken),
+        ] {
+            assert_eq!(late(kind.clone(), cut), expected, "{kind:?} {cut:?}");
+        }
+        assert!(!Failure::Deadline.is_of_upstream());
     }
 }

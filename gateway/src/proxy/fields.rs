@@ -11,6 +11,28 @@ use crate::stages::dispatch::forward::HeaderSink;
 /// Headers in Pingora's keeping, which must be changed through its setters.
 pub(super) struct Fields<'a, H>(pub(super) &'a mut H);
 
+/// What nearly every head is given. Pingora keeps each name as it is to be written, and makes a copy of those that it does not know;
+/// of these it need not.
+const OFTEN_SET: [&str; 12] = [
+    "x-request-id",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "forwarded",
+    "via",
+    "ratelimit",
+    "ratelimit-policy",
+    "x-auth-subject",
+    "x-auth-method",
+    "x-auth-permissions",
+    "x-auth-roles",
+];
+
+/// The name, if it is one of those.
+fn often_set(name: &HeaderName) -> Option<&'static str> {
+    OFTEN_SET.iter().copied().find(|known| *known == name.as_str())
+}
+
 impl HeaderSink for Fields<'_, RequestHeader> {
     fn fields(&self) -> &HeaderMap {
         &self.0.headers
@@ -18,7 +40,10 @@ impl HeaderSink for Fields<'_, RequestHeader> {
 
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
         // Name and value are of checked types, so there is nothing left to refuse.
-        let _ = self.0.insert_header(name, value);
+        let _ = match often_set(&name) {
+            Some(known) => self.0.insert_header(known, value),
+            None => self.0.insert_header(name, value),
+        };
     }
 
     fn append(&mut self, name: HeaderName, value: HeaderValue) {
@@ -43,7 +68,10 @@ impl HeaderSink for Fields<'_, ResponseHeader> {
 
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
         // As above.
-        let _ = self.0.insert_header(name, value);
+        let _ = match often_set(&name) {
+            Some(known) => self.0.insert_header(known, value),
+            None => self.0.insert_header(name, value),
+        };
     }
 
     fn remove(&mut self, name: &HeaderName) {

@@ -9,7 +9,7 @@ use http::HeaderValue;
 
 use super::admission::address::Client;
 use super::auth::Identity;
-use super::dispatch::deadline::Deadline;
+use super::dispatch::deadline::{Deadline, WaitsCut};
 use super::plan::{Route, Spent};
 use super::verdict::Verdict;
 use crate::base::failure::Failure;
@@ -60,6 +60,8 @@ pub(crate) struct DispatchNotes {
     pub pool: Option<Arc<Pool>>,
     /// Until when it must be over, from the first attempt on.
     pub deadline: Option<Deadline>,
+    /// Which waits of the last attempt it has cut.
+    pub waits_cut: WaitsCut,
     pub ticket: Option<Ticket>,
     /// The request's place at its upstream, from the first attempt on.
     pub passage: Option<Passage>,

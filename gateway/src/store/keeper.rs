@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
+use common::redis::late;
 use redis::{RedisResult, Script};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -105,10 +106,6 @@ async fn heartbeat(store: &Store, link: &Link) -> RedisResult<u32> {
         }
     };
     timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(late()))
-}
-
-fn late() -> redis::RedisError {
-    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
 /// Sends settlements one after the other. While the store is away they are of no use to it: each gateway goes on from what it

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use common::clock::{Clock as _, SystemClock};
 use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, cmd, pipe};
 
 use super::link::Link;
@@ -43,7 +44,7 @@ impl Store {
     /// `Away` when the store does not answer in time.
     pub(crate) async fn withdraw(&self, ends: u64, member: &[u8]) -> Result<(), Away> {
         let (list, version) = (self.withdrawn_key("list"), self.withdrawn_key("version"));
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = SystemClock.unix_seconds();
         let mut pipeline = pipe();
         pipeline.atomic();
         pipeline.cmd("ZADD").arg(&list).arg(ends).arg(member).ignore();

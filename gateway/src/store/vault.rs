@@ -2,16 +2,18 @@
 //!
 //! For: gateways that share certificates, by one folder or by Redis. May touch: the folder, the store. Promises: a record is
 //! there whole or not at all; files are readable by their owner only; one gateway at a time holds a lease, and a lease ends
-//! with its holder (in a folder) or with its time (in Redis). Read next: `../acme/mod.rs`.
+//! with its holder (in a folder) or with its time (in Redis); proofs that nobody has hidden go in time; strangers make it look for
+//! a few proofs at a time only. Read next: `../acme/mod.rs`.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use redis::cmd;
+use tokio::sync::Semaphore;
 
 use super::{Away, Store};
 
@@ -21,8 +23,15 @@ const RECORD_BYTES_MAX: u64 = 256 * 1024;
 /// The length of a token. Authorities use some 43 letters.
 const TOKEN_BYTES_MAX: usize = 128;
 
-/// How long Redis keeps a pending proof: longer than any order takes.
+/// How long a pending proof is kept: longer than any order takes.
 const PROOF_KEPT: Duration = Duration::from_hours(1);
+
+/// What the records of proofs begin with.
+const PROOF: &str = "proof-";
+
+/// Looks for a proof at a time. Anybody may ask, before any limit is looked at, and each look costs a thread and a question to
+/// the store.
+const LOOKS_MAX: usize = 8;
 
 /// Gives a lease back, if it is still ours.
 const RELEASE: &str =
@@ -33,6 +42,7 @@ const RELEASE: &str =
 pub(crate) struct Vault {
     folder: PathBuf,
     store: Option<Arc<Store>>,
+    looks: Semaphore,
 }
 
 /// The right to order, until it is released.
@@ -62,7 +72,7 @@ pub(crate) fn is_token(text: &str) -> bool {
 impl Vault {
     /// A vault in this folder, and in the store where there is one.
     pub(crate) fn new(folder: PathBuf, store: Option<Arc<Store>>) -> Self {
-        Self { folder, store }
+        Self { folder, store, looks: Semaphore::new(LOOKS_MAX) }
     }
 
     /// Whether it is this place.
@@ -121,6 +131,9 @@ impl Vault {
     pub(crate) async fn show_proof(&self, token: &str, proof: &str) -> Result<(), VaultError> {
         let (record, bytes) = (proof_record(token), proof.as_bytes().to_vec());
         in_background(self.folder.join(&record), move |path| write_file(path, &bytes)).await?;
+        if let Err(error) = in_background(self.folder.clone(), forget_old_proofs).await {
+            tracing::warn!(error = %common::telemetry::with_causes(&error), "old proofs cannot be cleared away");
+        }
         let Some(store) = &self.store else { return Ok(()) };
         let mut command = cmd("SET");
         command.arg(key_of(store, &record)).arg(proof).arg("EX").arg(PROOF_KEPT.as_secs());
@@ -143,6 +156,8 @@ impl Vault {
         if !is_token(token) {
             return Ok(None);
         }
+        // Nobody closes it.
+        let Ok(_look) = self.looks.acquire().await else { return Ok(None) };
         Ok(self.copies(&proof_record(token)).await?.into_iter().next())
     }
 
@@ -185,7 +200,7 @@ impl Lease {
 }
 
 fn proof_record(token: &str) -> String {
-    format!("proof-{token}")
+    format!("{PROOF}{token}")
 }
 
 fn key_of(store: &Store, record: &str) -> String {
@@ -232,6 +247,21 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// Removes proofs that an order which was cut short has left. No certificate is called like a proof: its name has a dot.
+fn forget_old_proofs(folder: &Path) -> io::Result<()> {
+    let Some(before) = SystemTime::now().checked_sub(PROOF_KEPT) else { return Ok(()) };
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_proof = name.to_str().and_then(|name| name.strip_prefix(PROOF)).is_some_and(is_token);
+        // Another gateway may have been faster.
+        if is_proof && entry.metadata().and_then(|metadata| metadata.modified()).is_ok_and(|at| at < before) {
+            absent_is_fine(std::fs::remove_file(entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 fn lock_file(path: &Path) -> io::Result<Option<File>> {
@@ -296,5 +326,38 @@ mod tests {
         }
         vault.hide_proof("t0k-en_").await.expect("writable");
         assert_eq!(other.proof("t0k-en_").await.expect("readable"), None);
+    }
+
+    #[tokio::test]
+    async fn proofs_that_nobody_has_hidden_go_when_the_next_one_is_shown() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let vault = Vault::new(folder.path().to_owned(), None);
+        // Named after its first name, as certificates are.
+        let certificate = "proof-site.test-0123456789abcdef.pem";
+        vault.show_proof("left", "left.thumb").await.expect("writable");
+        vault.write(certificate, b"precious".to_vec()).await.expect("writable");
+        let long_ago = SystemTime::now() - 2 * PROOF_KEPT;
+        for name in ["proof-left", certificate] {
+            let file = OpenOptions::new().write(true).open(folder.path().join(name)).expect("there");
+            file.set_modified(long_ago).expect("writable");
+        }
+        vault.show_proof("first", "first.thumb").await.expect("writable");
+        vault.show_proof("second", "second.thumb").await.expect("writable");
+        for (token, is_there) in [("left", false), ("first", true), ("second", true)] {
+            assert_eq!(vault.proof(token).await.expect("readable").is_some(), is_there, "{token}");
+        }
+        assert_eq!(vault.copies(certificate).await.expect("readable").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn so_many_look_for_a_proof_at_a_time() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let vault = Vault::new(folder.path().to_owned(), None);
+        let busy = vault.looks.acquire_many(u32::try_from(LOOKS_MAX).expect("a few")).await.expect("open");
+        let one_more = tokio::time::timeout(Duration::from_millis(50), vault.proof("token")).await;
+        assert!(one_more.is_err(), "it waits");
+        assert_eq!(vault.proof("no token").await.expect("nothing to look for"), None);
+        drop(busy);
+        assert_eq!(vault.proof("token").await.expect("readable"), None);
     }
 }

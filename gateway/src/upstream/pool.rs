@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use common::backoff;
 use common::clock::{Clock as _, SystemClock};
 use prometheus::IntCounter;
 
@@ -21,6 +22,9 @@ use super::trust::Trust;
 use crate::base::telemetry::metrics::Metrics;
 use crate::config::check_upstreams::ATTEMPTS_MAX;
 use crate::config::checked::{Balance, HashBy, Source, Sticky, Target, Upstream};
+
+/// How many times as long as the first wait before another attempt the longest one may be.
+const BACKOFF_FACTOR_MAX: u32 = 1024;
 
 /// The servers behind one name.
 #[derive(Debug)]
@@ -116,12 +120,13 @@ impl Pool {
 
     /// How long to wait before the attempt after so many: doubled each time, less up to a half.
     pub(crate) fn backoff(&self, attempts: u32) -> Duration {
-        self.backoff_max(attempts).mul_f64(1.0 - rand::random::<f64>() / 2.0)
+        backoff::spread(self.backoff_max(attempts))
     }
 
     /// The longest that wait may be.
     pub(crate) fn backoff_max(&self, attempts: u32) -> Duration {
-        self.settings.retry.backoff.duration().saturating_mul(1 << attempts.saturating_sub(1).min(10))
+        let first = self.settings.retry.backoff.duration();
+        backoff::wait_after(attempts, first, first.saturating_mul(BACKOFF_FACTOR_MAX))
     }
 
     /// Whom its servers must be, where they speak TLS.
@@ -291,7 +296,6 @@ impl Pool {
 
     /// Takes in how a request to one of its servers went.
     pub(crate) fn note_outcome(&self, endpoint: &Endpoint, well: bool) {
-        let now_ns = SystemClock.steady_ns();
         if well {
             if endpoint.ejection.succeeded() {
                 endpoint.returned();
@@ -304,7 +308,7 @@ impl Pool {
             let out = members.endpoints.iter().filter(|endpoint| endpoint.ejection.is_out()).count();
             out == 0 || (out + 1) * 100 <= usize::from(max_percent) * members.endpoints.len()
         };
-        if endpoint.ejection.failed(now_ns, may_go) {
+        if endpoint.ejection.failed(SystemClock.steady_ns(), may_go) {
             tracing::warn!(upstream = %self.name, endpoint = %endpoint.label, "endpoint fails requests and is left out");
         }
     }

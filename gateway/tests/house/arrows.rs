@@ -22,7 +22,7 @@ pub const GATEWAY: House = House {
     floors: &[
         &["fuzzing", "main", "lib"],
         &["app"],
-        &["acme", "admin", "reload"],
+        &["acme", "admin", "explain", "reload"],
         &["listen", "proxy"],
         &["snapshot"],
         &["stages"],
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_goes_against_an_arrow_is_named_with_its_place() {
-        let gateway = "main, lib} → app → {acme, admin, reload} → {listen, proxy} → snapshot → stages";
+        let gateway = "main, lib} → app → {acme, admin, explain, reload} → {listen, proxy} → snapshot → stages";
         let cases = [
             (
                 &GATEWAY,

@@ -3,6 +3,8 @@
 //! For: freshness, links, codes and examples. May touch: only the text it is given. Promises: a report names the page
 //! and the line. Read next: `../house.rs`.
 
+use std::path::Path;
+
 /// The first line, from 1, in which two pages differ.
 pub fn first_difference(found: &str, wanted: &str) -> Option<usize> {
     if found == wanted {
@@ -47,6 +49,27 @@ pub fn unknown_codes(page: &str, text: &str, known: &[&str]) -> Vec<String> {
 
 fn is_error_status(word: &str) -> bool {
     word.len() == 3 && word.starts_with(['4', '5']) && word.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The tests that the tables below this heading name in their last column, each with the file that was named before it:
+/// `` `tests/a.rs`: `one`, `two` ``.
+pub fn named_tests<'t>(text: &'t str, heading: &str) -> Vec<(&'t str, &'t str)> {
+    let below = text.lines().skip_while(|line| *line != heading).skip(1);
+    let rows = below.take_while(|line| !line.starts_with("## ")).filter(|line| line.starts_with('|'));
+    let mut found = Vec::new();
+    for row in rows {
+        let cell = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        let mut file = "";
+        // Odd parts stand between backticks.
+        for word in cell.split('`').skip(1).step_by(2) {
+            if Path::new(word).extension().is_some_and(|extension| extension == "rs") {
+                file = word;
+            } else {
+                found.push((file, word));
+            }
+        }
+    }
+    found
 }
 
 /// The names in backticks of the headings, in order: `## 6 · Who is it (`auth`)`.
@@ -98,6 +121,13 @@ mod tests {
             unknown_codes("p.md", text, &["token_missing"]),
             ["p.md:1: `nonsense`", "p.md:2: `also_nonsense`"]
         );
+    }
+
+    #[test]
+    fn tests_are_found_by_the_file_before_them() {
+        let text = "| `x` |\n## T\n| `a` | `f.rs`: `one`, `two`; `g.rs`: `three` |\n`no`\n## U\n| `h.rs`: `four` |";
+        assert_eq!(named_tests(text, "## T"), [("f.rs", "one"), ("f.rs", "two"), ("g.rs", "three")]);
+        assert!(named_tests(text, "## V").is_empty());
     }
 
     #[test]

@@ -56,8 +56,7 @@ async fn ordering_gateway(
 }
 
 async fn metric(gateway: &Gateway, line: &str) -> bool {
-    let answer = gateway.admin("/metrics").await;
-    String::from_utf8_lossy(&answer.body).lines().any(|found| found.starts_with(line))
+    gateway.metrics().await.lines().any(|found| found.starts_with(line))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

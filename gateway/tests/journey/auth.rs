@@ -240,6 +240,29 @@ async fn api_keys_are_good_while_their_source_says_so() {
     assert!(!gateway.said().contains(&key.reveal()), "credentials stay out of the log");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_remembered_key_outlives_its_source_for_as_long_as_it_is_believed() {
+    const BELIEVED: Duration = Duration::from_secs(3);
+    let (echo, source) = (Echo::start().await, KeySource::start().await);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let tokens = scheme("ES256", &KEYS.jwks_file(folder.path()));
+    let keys = key_scheme(&[source.address()]).replace("cache: 500ms", &format!("cache: {}s", BELIEVED.as_secs()));
+    let gateway = gateway(&echo, &tokens, Some(&keys)).await;
+    let key = source.issue("carol", "read api_access").reveal();
+    let with_key = async || client::send(client::plain().get(gateway.url("/keys")).header("X-API-Key", &key)).await;
+    let began = Instant::now();
+    with_key().await.expect_status(200);
+    source.stop().await;
+    with_key().await.expect_status(200);
+    let refused = until("it is believed no longer", PATIENCE, async || {
+        let answer = with_key().await;
+        (answer.status != 200).then_some(answer)
+    })
+    .await;
+    refused.expect_problem(503, "key_source_unavailable");
+    assert!(began.elapsed() >= BELIEVED, "{:?}", began.elapsed());
+}
+
 async fn ask(gateway: &Gateway, path: &str, token: &str) -> Answer {
     client::send(client::plain().get(gateway.url(path)).bearer_auth(token)).await
 }

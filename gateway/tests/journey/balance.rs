@@ -144,10 +144,8 @@ async fn who_fails_requests_is_left_out_and_tried_by_one() {
 }
 
 async fn metric(gateway: &Gateway, name: &str, of: &Slow) -> String {
-    let metrics = gateway.admin("/metrics").await;
-    let start = format!("{name}{{endpoint=\"{}\",upstream=\"api\"}} ", of.server.address);
-    let text = String::from_utf8_lossy(&metrics.body).into_owned();
-    text.lines().find_map(|line| line.strip_prefix(&start).map(str::to_owned)).unwrap_or_default()
+    let name = format!("{name}{{endpoint=\"{}\",upstream=\"api\"}}", of.server.address);
+    gateway.metric(&name).await.unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,14 +219,10 @@ async fn a_connection_is_enough_for_some_checks() {
     let other = Echo::start().await;
     let all = targets(&[address, other.address()]);
     let gateway = gateway(&format!("{all}, health: {{ tcp: true, every: 100ms, down_after: 2 }}")).await;
-    let health = async || {
-        let metrics = gateway.admin("/metrics").await;
-        let wanted = format!("gateway_upstream_healthy{{endpoint=\"{address}\",upstream=\"api\"}} ");
-        String::from_utf8_lossy(&metrics.body).lines().find_map(|line| line.strip_prefix(&wanted).map(str::to_owned))
-    };
-    assert_eq!(health().await.as_deref(), Some("1"));
+    let health = format!("gateway_upstream_healthy{{endpoint=\"{address}\",upstream=\"api\"}}");
+    assert_eq!(gateway.metric(&health).await.as_deref(), Some("1"));
     echo.stop().await;
-    until("it is found to be gone", PATIENCE, async || (health().await.as_deref() == Some("0")).then_some(())).await;
+    gateway.until_metrics_say(&format!("{health} 0")).await;
     load(&gateway, 2, 10).await;
 }
 

@@ -54,12 +54,7 @@ async fn gateways(count: usize, settings: &str) -> Vec<Gateway> {
 
 /// Waits until a gateway knows that its store is up, or away.
 async fn store_is(gateway: &Gateway, up: bool) {
-    let wanted = format!("gateway_limit_store_up {}", u8::from(up));
-    until(&wanted, PATIENCE, async || {
-        let metrics = gateway.admin("/metrics").await;
-        String::from_utf8_lossy(&metrics.body).lines().any(|line| line == wanted).then_some(())
-    })
-    .await;
+    gateway.until_metrics_say(&format!("gateway_limit_store_up {}", u8::from(up))).await;
 }
 
 /// Asks so many times from `CLIENTS` clients at once, going round the gateways; the statuses.
@@ -144,10 +139,8 @@ async fn batches_save_questions_and_admit_no_more_than_the_limit() {
 }
 
 async fn metric(gateway: &Gateway, name: &str) -> f64 {
-    let metrics = gateway.admin("/metrics").await;
-    let text = String::from_utf8_lossy(&metrics.body).into_owned();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    value.unwrap_or_else(|| panic!("{name} is not in\n{text}"))
+    let value = gateway.metric(name).await.and_then(|value| value.parse().ok());
+    value.unwrap_or_else(|| panic!("{name} is not told"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,8 @@ use http_body_util::Full;
 use testkit::wait::{PATIENCE, within};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::egress::{by_hand, read_until};
 use crate::harness::client::{self, Answer};
@@ -146,9 +148,7 @@ async fn each_piece_of_a_stream_can_be_read_before_the_next_one_is_sent() {
         for coding in CODINGS {
             let client = client_for(&gateway, &authority, secure);
             let request = client.get(url_of(&gateway, secure, "/stream")).header("accept-encoding", coding);
-            let asked = tokio::spawn(request.send());
-            let mut server = within("the request arrives", PATIENCE, connections.recv()).await.expect("a connection");
-            read_until(&mut server, "\r\n\r\n").await;
+            let (asked, mut server) = begin(request, &mut connections).await;
             let head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\
                 Connection: close\r\n\r\n";
             server.write_all(head).await.expect("sent");
@@ -182,9 +182,7 @@ async fn an_answer_that_breaks_off_never_looks_whole() {
         for coding in CODINGS {
             let client = client_for(&gateway, &authority, secure);
             let request = client.get(url_of(&gateway, secure, "/stream")).header("accept-encoding", coding);
-            let asked = tokio::spawn(request.send());
-            let mut server = within("the request arrives", PATIENCE, connections.recv()).await.expect("a connection");
-            read_until(&mut server, "\r\n\r\n").await;
+            let (asked, mut server) = begin(request, &mut connections).await;
             let half = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5000\r\n\r\nhalf of it";
             server.write_all(half).await.expect("sent");
             drop(server);
@@ -195,6 +193,17 @@ async fn an_answer_that_breaks_off_never_looks_whole() {
             assert!(body.is_err(), "{coding}: it looks whole: {body:?}");
         }
     }
+}
+
+/// Sends a request; its answer to come, and the upstream's side of it, which has read it.
+async fn begin(
+    request: reqwest::RequestBuilder,
+    connections: &mut mpsc::Receiver<TcpStream>,
+) -> (JoinHandle<reqwest::Result<reqwest::Response>>, TcpStream) {
+    let asked = tokio::spawn(request.send());
+    let mut server = within("the request arrives", PATIENCE, connections.recv()).await.expect("a connection");
+    read_until(&mut server, "\r\n\r\n").await;
+    (asked, server)
 }
 
 /// Sends a piece of a stream, and returns what it says.

@@ -8,7 +8,9 @@ use std::process::Command;
 use testkit::process::{Ended, Program};
 use testkit::wait::PATIENCE;
 
-use crate::harness::gateway::{binary, command, write_settings};
+use crate::harness::gateway::{Gateway, binary, command, write_settings};
+use crate::harness::settings::{HEAD, HTTP, OPEN, Pool, upstream};
+use crate::harness::upstream::Echo;
 
 /// `EX_USAGE` of sysexits.h: what is wrong is the input, and starting again will not help.
 const EXIT_BAD_CONFIG: i32 = 64;
@@ -106,6 +108,28 @@ async fn the_shipped_settings_are_sound() {
     check.current_dir(folder.path());
     let ended = Program::start("gateway check", check, "").ended(PATIENCE).await;
     assert!(ended.status.success(), "{}:\n{}", ended.status, ended.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_asks_the_running_gateway_and_tells_by_its_exit_code() {
+    let echo = Echo::start().await;
+    let settings = format!("{HEAD}{HTTP}{}{OPEN}", upstream(&Pool::of(&[echo.address()])));
+    let gateway = Gateway::plain(&settings).await;
+    // The same file as the container's, but for the port, which the system chose.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let admin = format!("admin: {{ bind: \"{}\" }}", gateway.admin_address());
+    let file = write_settings(folder.path(), &settings.replace("admin: { bind: \"127.0.0.1:0\" }", &admin));
+    for live in [false, true] {
+        let mut health = command("health", &file);
+        health.args(live.then_some("--live"));
+        let ended = Program::start("gateway health", health, "").ended(PATIENCE).await;
+        assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    }
+    gateway.terminate();
+    assert!(gateway.ended(PATIENCE).await.status.success());
+    let ended = run("health", &file).await;
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("nobody answers on 127.0.0.1:"), "{}", ended.stderr);
 }
 
 /// Runs a command of the gateway that is expected to end by itself.

@@ -12,7 +12,9 @@ use tokio::net::TcpListener;
 
 use crate::harness::client;
 use crate::harness::gateway::Gateway;
-use crate::harness::settings::{HEAD, HTTP};
+use crate::harness::pki::Authority;
+use crate::harness::settings::{HEAD, HTTP, listeners};
+use crate::harness::tls::{Connection, H2};
 use crate::harness::upstream::{Echo, Fault, Faulty};
 use crate::harness::wire;
 
@@ -88,6 +90,7 @@ async fn an_answer_that_goes_on_is_cut_unless_the_route_lets_it() {
     let routes = [
         "id: whole, path: /whole, deadline: 400ms",
         "id: head, path: /head, deadline: 400ms, deadline_until: head",
+        "id: pause, path: /pause, deadline: 400ms, deadline_until: head",
         "id: free, path: /free",
     ];
     let gateway = gateway(&at(&[trickle]), &routes).await;
@@ -101,7 +104,7 @@ async fn an_answer_that_goes_on_is_cut_unless_the_route_lets_it() {
     );
     let line = gateway.access_log("why it was cut", |line| line["route"] == "whole").await;
     assert_eq!((&line["outcome"], &line["status"]), (&"deadline".into(), &200.into()));
-    for path in ["/head", "/free"] {
+    for path in ["/head", "/pause", "/free"] {
         let whole = client::send(client::plain().get(gateway.url(path))).await;
         assert!(whole.expect_status(200).body.ends_with(b"end"), "{path}: {whole:?}");
     }
@@ -191,7 +194,34 @@ async fn a_grpc_client_brings_its_own_deadline() {
     assert_eq!((answer.status, answer.header("grpc-status")), (200, "4"), "DEADLINE_EXCEEDED: {answer:?}");
 }
 
-/// A server whose answers come piece by piece for so long; that to `/silent` stops there, and one to a POST never comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_server_is_left_out_for_the_patience_of_a_client() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let listeners = listeners(&[authority.issue(folder.path(), "gateway.test")], "1.2");
+    let trickle = trickle(Duration::from_millis(1500)).await;
+    let gateway = Gateway::start(
+        &format!(
+            "{HEAD}{listeners}upstreams:\n  api: {{ {}, eject: {{ after: 1, for: 1m }} }}\nroutes:\n  - {{ id: open, path: /*, \
+             auth: none, to: api, deadline: 20s, deadline_until: head }}\n",
+            at(&[trickle])
+        ),
+        &["http", "https"],
+    )
+    .await;
+    let opened = Connection::open(gateway.address("https"), "gateway.test", &authority, &H2).await;
+    let mut connection = opened.expect("a TLS connection");
+    // Its head comes at once; the pause behind it is longer than the client's patience.
+    let call = [("content-type", "application/grpc"), ("grpc-timeout", "400m")];
+    let cut = connection.get_with("/pause", &call).await;
+    assert!(cut.is_err(), "what was cut never looks complete: {cut:?}");
+    let line = gateway.access_log("why it was cut", |line| line["path"] == "/pause").await;
+    assert_eq!(line["outcome"], "deadline");
+    client::send(client::plain().get(gateway.url("/head"))).await.expect_status(200);
+}
+
+/// A server whose answers come piece by piece for so long, but that to `/pause` with nothing in between; that to `/silent` stops
+/// there, and one to a POST never comes.
 async fn trickle(time: Duration) -> SocketAddr {
     const PIECE_EVERY: Duration = Duration::from_millis(50);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -211,6 +241,9 @@ async fn trickle(time: Duration) -> SocketAddr {
                 let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
                 // Once it is cut, nobody reads on.
                 let mut open = stream.write_all(head).await.is_ok();
+                if asked.starts_with("GET /pause ") {
+                    tokio::time::sleep(time).await;
+                }
                 while open && start.elapsed() < time {
                     open = stream.write_all(b"1\r\nx\r\n").await.is_ok();
                     tokio::time::sleep(PIECE_EVERY).await;

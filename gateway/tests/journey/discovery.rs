@@ -2,7 +2,6 @@
 //!
 //! Read next: `balance.rs`.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use testkit::wait::{PATIENCE, until};
@@ -33,21 +32,10 @@ async fn served_by(gateway: &Gateway, what: &str, echoes: &[&Echo]) {
     .await;
 }
 
-/// Echoes on one port of several loopback addresses, as a name with several addresses needs.
-async fn echoes(count: u8) -> Vec<Echo> {
-    let first = Echo::start_at(SocketAddr::from(([127, 0, 0, 21], 0))).await;
-    let port = first.address().port();
-    let mut echoes = vec![first];
-    for last in 1..count {
-        echoes.push(Echo::start_at(SocketAddr::from(([127, 0, 0, 21 + last], port))).await);
-    }
-    echoes
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn addresses_of_a_name_come_and_go_and_the_last_are_kept() {
     let names = Names::start().await;
-    let echoes = echoes(3).await;
+    let echoes = Echo::start_row(21, 3).await;
     let port = echoes[0].address().port();
     let address = |index: u8| Answer::A([127, 0, 0, 21 + index].into());
     names.set("api.test", &[address(0), address(1)]);
@@ -72,7 +60,9 @@ async fn services_name_their_ports_and_shares() {
     let (one, two, spare) = (Echo::start().await, Echo::start().await, Echo::start().await);
     let service = |priority, weight, echo: &Echo| Answer::Srv(priority, weight, echo.address().port(), "host.test");
     names.set("host.test", &[Answer::A([127, 0, 0, 1].into())]);
-    names.set("_http._tcp.api.test", &[service(1, 30, &one), service(1, 10, &two), service(2, 10, &spare)]);
+    // One is announced whose host nobody knows any more: it keeps no other from being found.
+    let gone = Answer::Srv(1, 20, 9, "gone.test");
+    names.set("_http._tcp.api.test", &[gone, service(1, 30, &one), service(1, 10, &two), service(2, 10, &spare)]);
     let upstream =
         format!("discovery: {{ dns: \"srv:_http._tcp.api.test\", servers: [\"{}\"], every: 100ms }}", names.address);
     let gateway = gateway(&upstream).await;
@@ -142,7 +132,7 @@ async fn a_server_may_listen_on_a_socket_in_the_file_system() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_that_nobody_can_find_are_our_503_and_are_found_later() {
     let names = Names::start().await;
-    let echoes = echoes(1).await;
+    let echoes = Echo::start_row(21, 1).await;
     let upstream = format!(
         "discovery: {{ dns: \"late.test:{}\", servers: [\"{}\"], every: 1h }}",
         echoes[0].address().port(),

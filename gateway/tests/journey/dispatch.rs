@@ -104,8 +104,7 @@ async fn without_upstreams_it_is_503_at_once_and_recovery_takes_two_probes() {
     // Long enough for the probes to have noticed, so that recovery is theirs to find.
     let metric = "gateway_upstream_healthy{";
     until("the probes have given both up", PATIENCE, async || {
-        let metrics = gateway.admin("/metrics").await;
-        let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+        let metrics = gateway.metrics().await;
         let mut gauges = metrics.lines().filter(|line| line.starts_with(metric)).peekable();
         (gauges.peek().is_some() && gauges.all(|line| line.ends_with(" 0"))).then_some(())
     })
@@ -205,11 +204,7 @@ async fn an_upstream_over_tls_must_show_the_right_certificate() {
         let checking = Gateway::plain(&settings(", health: { http: /health, every: 100ms, down_after: 1 }")).await;
         let gauge =
             format!("gateway_upstream_healthy{{endpoint=\"{address}\",upstream=\"api\"}} {}", u8::from(sound));
-        until(&format!("health checks judge {name} and {ca}"), PATIENCE, async || {
-            let metrics = String::from_utf8_lossy(&checking.admin("/metrics").await.body).into_owned();
-            metrics.contains(&gauge).then_some(())
-        })
-        .await;
+        checking.until_metrics_say(&gauge).await;
         // Requests judge for themselves: without checks, every target counts as fit.
         let gateway = Gateway::plain(&settings("")).await;
         let answer = client::send(client::plain().get(gateway.url("/x"))).await;

@@ -2,7 +2,6 @@
 //!
 //! Read next: `discovery.rs`.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -22,17 +21,6 @@ const PROBES: usize = 12;
 
 fn settings(upstream: &str) -> String {
     format!("{HEAD}{HTTP}upstreams:\n  api: {{ {upstream} }}\n{OPEN}")
-}
-
-/// Echoes on one port of 127.0.0.`first` and the addresses behind it.
-async fn echoes(first: u8, count: u8) -> Vec<Echo> {
-    let one = Echo::start_at(SocketAddr::from(([127, 0, 0, first], 0))).await;
-    let port = one.address().port();
-    let mut echoes = vec![one];
-    for last in 1..count {
-        echoes.push(Echo::start_at(SocketAddr::from(([127, 0, 0, first + last], port))).await);
-    }
-    echoes
 }
 
 fn ready() -> Value {
@@ -97,9 +85,19 @@ impl Load {
     }
 }
 
+/// A gateway that follows a service with this endpoint, as soon as it watches.
+async fn following(endpoint: &Echo) -> (Kubernetes, Gateway) {
+    let kubernetes = Kubernetes::start(100).await;
+    kubernetes.put("api-a", of(&[endpoint]));
+    let gateway = Gateway::plain(&settings(&kubernetes.discovery("http"))).await;
+    serve_first(&gateway).await;
+    until("a watch", PATIENCE, async || (kubernetes.counts().watches == 1).then_some(())).await;
+    (kubernetes, gateway)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_come_and_go_under_load_without_a_failed_request() {
-    let echoes = echoes(41, 4).await;
+    let echoes = Echo::start_row(41, 4).await;
     let [one, two, three, four] = &echoes[..] else { panic!("four") };
     // One slice on a page: the list has to be read to its end.
     let kubernetes = Kubernetes::start(1).await;
@@ -143,7 +141,7 @@ async fn serve_first(gateway: &Gateway) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_without_endpoints_is_our_503_and_not_the_pods_of_before() {
-    let echoes = echoes(46, 1).await;
+    let echoes = Echo::start_row(46, 1).await;
     let kubernetes = Kubernetes::start(100).await;
     let gateway = Gateway::plain(&settings(&kubernetes.discovery(&echoes[0].address().port().to_string()))).await;
     until("it is told that there is nobody", PATIENCE, async || gateway.said().contains("no endpoint").then_some(()))
@@ -162,7 +160,7 @@ async fn a_service_without_endpoints_is_our_503_and_not_the_pods_of_before() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_server_is_away_the_last_known_serve_and_then_it_is_listed_anew() {
-    let echoes = echoes(51, 2).await;
+    let echoes = Echo::start_row(51, 2).await;
     let [one, two] = &echoes[..] else { panic!("two") };
     let mut kubernetes = Kubernetes::start(100).await;
     kubernetes.put("api-a", of(&[one]));
@@ -184,13 +182,9 @@ async fn while_the_server_is_away_the_last_known_serve_and_then_it_is_listed_ane
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_is_rotated_is_read_anew() {
-    let echoes = echoes(56, 2).await;
+    let echoes = Echo::start_row(56, 2).await;
     let [one, two] = &echoes[..] else { panic!("two") };
-    let kubernetes = Kubernetes::start(100).await;
-    kubernetes.put("api-a", of(&[one]));
-    let gateway = Gateway::plain(&settings(&kubernetes.discovery("http"))).await;
-    serve_first(&gateway).await;
-    until("a watch", PATIENCE, async || (kubernetes.counts().watches == 1).then_some(())).await;
+    let (kubernetes, gateway) = following(one).await;
     kubernetes.rotate("second");
     kubernetes.end_watches();
     until("a watch with the new token", PATIENCE, async || (kubernetes.counts().watches == 2).then_some(())).await;
@@ -204,13 +198,9 @@ async fn a_token_that_is_rotated_is_read_anew() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_history_that_is_gone_is_answered_by_a_new_list() {
-    let echoes = echoes(61, 2).await;
+    let echoes = Echo::start_row(61, 2).await;
     let [one, two] = &echoes[..] else { panic!("two") };
-    let kubernetes = Kubernetes::start(100).await;
-    kubernetes.put("api-a", of(&[one]));
-    let gateway = Gateway::plain(&settings(&kubernetes.discovery("http"))).await;
-    serve_first(&gateway).await;
-    until("a watch", PATIENCE, async || (kubernetes.counts().watches == 1).then_some(())).await;
+    let (kubernetes, gateway) = following(one).await;
     let load = Load::start(&gateway);
     kubernetes.put_and_forget("api-a", of(&[two]));
     serve("what no watch has told", &gateway, &[two], &[one]).await;
@@ -225,7 +215,7 @@ async fn a_history_that_is_gone_is_answered_by_a_new_list() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_with_another_authority_is_not_believed_and_gets_no_token() {
     install_crypto();
-    let echoes = echoes(66, 1).await;
+    let echoes = Echo::start_row(66, 1).await;
     let kubernetes = Kubernetes::start(100).await;
     kubernetes.put("api-a", of(&[&echoes[0]]));
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -2,6 +2,7 @@
 //!
 //! Read next: `route.rs`.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use http::Version;
@@ -171,6 +172,36 @@ async fn the_access_log_has_one_line_a_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_access_log_that_nobody_takes_costs_no_request() {
+    let echo = Echo::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let pipe = folder.path().join("pipe").display().to_string();
+    // A disk that is full, and a pipe that is held open and never read. 1000 lines are more than pipe and block hold.
+    let full = "exec \"$@\" > /dev/full".to_owned();
+    let unread = format!("mkfifo '{pipe}' && exec \"$@\" 3<> '{pipe}' >&3");
+    for (script, requests, lost) in [(full, 20, true), (unread, 1000, false)] {
+        let settings = format!("{HEAD}{HTTP}{}{OPEN}", upstream(&Pool::of(&[echo.address()])));
+        let gateway = Gateway::start_as(&settings, &["http"], |command| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &script, "sh"]).arg(command.get_program()).args(command.get_args());
+            *command = shell;
+        })
+        .await;
+        let client = client::plain();
+        for _ in 0..requests {
+            client::send(client.get(gateway.url("/x"))).await.expect_status(200);
+        }
+        if lost {
+            gateway.until_metrics_say(&format!("gateway_access_log_lost_total {requests}")).await;
+            assert_eq!(gateway.said().matches("the access log cannot be written").count(), 1, "it is said once");
+        }
+        gateway.terminate();
+        let ended = gateway.ended(PATIENCE).await;
+        assert_eq!(ended.status.code(), Some(0), "{script}: {}", ended.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_count_routes_and_codes_and_health_is_told() {
     let echo = Echo::start().await;
     let gateway = guarded_gateway(&echo).await;
@@ -188,9 +219,7 @@ async fn metrics_count_routes_and_codes_and_health_is_told() {
     };
     // A request is counted when its answer is complete, which may be a moment after the client has it.
     until("the metrics count what was sent", PATIENCE, async || {
-        let answer = gateway.admin("/metrics").await;
-        answer.expect_status(200);
-        let metrics = String::from_utf8_lossy(&answer.body).into_owned();
+        let metrics = gateway.metrics().await;
         let served = told(&metrics, "gateway_requests_total{", ["route=\"api\"", "class=\"2xx\""]);
         let refused = told(&metrics, "gateway_refusals_total{", ["route=\"api\"", "code=\"token_missing\""]);
         (served == Some(3.0) && refused == Some(2.0)).then_some(())
@@ -247,12 +276,27 @@ async fn a_head_that_drips_in_is_cut_off_and_an_idle_connection_is_not() {
     within("the slow head is cut off", PATIENCE, cut).await;
     assert!(start.elapsed() >= LIMIT, "not before its time: {:?}", start.elapsed());
     assert_eq!(echo.count(), 1, "it was no request");
-    let metrics = String::from_utf8_lossy(&gateway.admin("/metrics").await.body).into_owned();
+    let metrics = gateway.metrics().await;
     let counted = "gateway_connections_refused_total{reason=\"header_timeout\"} 1";
     assert!(metrics.contains(counted), "{counted} is not in\n{metrics}");
     // By now the idle connection has been idle for longer than a head may take.
     answered(&mut idle, REQUEST).await;
     assert_eq!(echo.count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_of_a_body_is_not_taken_for_a_head_that_drips_in() {
+    let head = HEAD.replace("drain: 10s", "drain: 10s, header_timeout: 500ms");
+    let route = "routes:\n  - { id: fixed, path: /*, auth: none, respond: { body: '{}' } }\n";
+    let gateway = Gateway::plain(&format!("{head}{HTTP}{route}")).await;
+    let mut stream = TcpStream::connect(gateway.address("http")).await.expect("the gateway listens");
+    answered(&mut stream, b"POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\n").await;
+    // It comes behind the answer; and then, which is the test, nothing for longer than a head may take.
+    stream.write_all(b"rest").await.expect("the connection is open");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    answered(&mut stream, b"GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    let metrics = gateway.metrics().await;
+    assert!(!metrics.contains("reason=\"header_timeout\"} 1"), "nobody was slow:\n{metrics}");
 }
 
 /// Sends a request on an open connection and reads until its JSON body ends.

@@ -24,6 +24,7 @@ mod discovery;
 mod dispatch;
 mod egress;
 mod endurance;
+mod explain;
 mod floods;
 mod forgery;
 mod grpc;

@@ -40,12 +40,8 @@ fn at(address: SocketAddr) -> String {
 
 /// Waits until so many copies have ended so.
 async fn counted(gateway: &Gateway, outcome: &str, count: usize) {
-    let wanted = format!("gateway_mirrored_total{{outcome=\"{outcome}\",route=\"open\"}} {count}\n");
-    until(&wanted, PATIENCE, async || {
-        let metrics = gateway.admin("/metrics").await;
-        String::from_utf8_lossy(&metrics.body).contains(&wanted).then_some(())
-    })
-    .await;
+    let wanted = format!("gateway_mirrored_total{{outcome=\"{outcome}\",route=\"open\"}} {count}");
+    gateway.until_metrics_say(&wanted).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

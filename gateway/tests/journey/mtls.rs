@@ -118,17 +118,6 @@ fn field(shown: &Identity) -> String {
     format!(":{}:", STANDARD.encode(&shown.certificate))
 }
 
-async fn metrics(gateway: &Gateway) -> String {
-    String::from_utf8_lossy(&gateway.admin("/metrics").await.body).into_owned()
-}
-
-async fn until_told(gateway: &Gateway, line: &str) {
-    until(&format!("the metrics say {line}"), PATIENCE, async || {
-        metrics(gateway).await.lines().any(|told| told == line).then_some(())
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_required_certificate_is_a_good_one_or_there_is_no_connection() {
     let secured = Secured::start(HEAD, "required").await;
@@ -153,7 +142,7 @@ async fn a_required_certificate_is_a_good_one_or_there_is_no_connection() {
     }
     assert_eq!(secured.echo.count(), HELLOS.len(), "nobody else came through");
     let failed = HELLOS.len() * refused.len();
-    until_told(&secured.gateway, &format!("gateway_tls_handshakes_failed_total {failed}")).await;
+    secured.gateway.until_metrics_say(&format!("gateway_tls_handshakes_failed_total {failed}")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -222,7 +211,7 @@ async fn a_session_ends_with_its_certificate() {
         assert!(told.is_err(), "{:?}, {:?}: {told:?}", hello.versions[0], hello.alpn);
     }
     assert_eq!(secured.echo.count(), configs.len());
-    until_told(&secured.gateway, &format!("gateway_tls_handshakes_failed_total {}", configs.len())).await;
+    secured.gateway.until_metrics_say(&format!("gateway_tls_handshakes_failed_total {}", configs.len())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -246,7 +235,7 @@ async fn authorities_are_read_anew_and_a_bad_file_changes_nothing() {
     assert!(told.is_err(), "who is no longer trusted cannot resume either: {told:?}");
 
     std::fs::write(secured.ca(), "no certificate").expect("the folder can be written");
-    until_told(&secured.gateway, "gateway_config_last_reload_success 0").await;
+    secured.gateway.until_metrics_say("gateway_config_last_reload_success 0").await;
     secured.ask(hello, Some(&new), "/open/x").await.expect("the last good authorities go on");
     assert!(secured.gateway.said().contains("authority.crt"), "the log names the file");
 }
@@ -292,7 +281,7 @@ async fn it_is_told_when_certificates_end() {
     let soon = soon.duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let (late, soon) = (line("late", late.unix_timestamp()), line("soon", soon.cast_signed()));
     for line in [&late, &soon] {
-        until_told(&gateway, line).await;
+        gateway.until_metrics_say(line).await;
     }
     let warnings = until("the log warns", PATIENCE, async || {
         let said = gateway.said();
@@ -305,6 +294,6 @@ async fn it_is_told_when_certificates_end() {
 
     gateway.rewrite(&settings(&pairs[..1]));
     gateway.reload().await.expect_status(200);
-    let told = metrics(&gateway).await;
+    let told = gateway.metrics().await;
     assert!(told.contains(&late) && !told.contains("soon.crt"), "{told}");
 }

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use testkit::wait::{PATIENCE, until, within};
+use testkit::wait::{PATIENCE, within};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -82,11 +82,7 @@ async fn exchange(last: u8, address: SocketAddr, bytes: &[u8], piece: usize) -> 
 
 async fn until_refused(gateway: &Gateway, reason: &str, count: usize) {
     let line = format!("gateway_connections_refused_total{{reason=\"{reason}\"}} {count}");
-    until(&format!("the metrics say {line}"), PATIENCE, async || {
-        let metrics = String::from_utf8_lossy(&gateway.admin("/metrics").await.body).into_owned();
-        metrics.lines().any(|told| told == line).then_some(())
-    })
-    .await;
+    gateway.until_metrics_say(&line).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

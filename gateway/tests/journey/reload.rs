@@ -22,6 +22,9 @@ const RELOADS: usize = 40;
 /// What is broken about a broken file: an upstream that is not there.
 const BROKEN: &str = "routes:\n  - { id: open, path: /*, auth: none, to: nobody }\n";
 
+/// Whether the last reload went well.
+const SUCCESS: &str = "gateway_config_last_reload_success";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_or_the_admin_listener_brings_the_new_routes() {
     let echo = Echo::start().await;
@@ -37,11 +40,8 @@ async fn a_signal_or_the_admin_listener_brings_the_new_routes() {
     gateway.rewrite(&format!("{base}routes:\n  - {{ id: c, path: /c, auth: none, to: api }}\n"));
     gateway.signal("HUP");
     until("SIGHUP brings the third route", PATIENCE, async || (ask("/c").await == 200).then_some(())).await;
-    assert_eq!(
-        metric(&gateway, "gateway_config_reloads_total{outcome=\"ok\"}").await,
-        "3",
-        "the start counts as one"
-    );
+    let reloads = gateway.metric("gateway_config_reloads_total{outcome=\"ok\"}").await;
+    assert_eq!(reloads.as_deref(), Some("3"), "the start counts as one");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,10 +55,10 @@ async fn a_broken_file_changes_nothing_and_is_told() {
     let mistakes = answer.json()["mistakes"].to_string();
     assert!(mistakes.contains("gateway.yaml:12:") && mistakes.contains("no upstream is called"), "{mistakes}");
     client::send(client::plain().get(gateway.url("/x"))).await.expect_status(200);
-    assert_eq!(metric(&gateway, "gateway_config_last_reload_success").await, "0");
+    assert_eq!(gateway.metric(SUCCESS).await.as_deref(), Some("0"));
     gateway.rewrite(&format!("{base}{OPEN}"));
     gateway.reload().await.expect_status(200);
-    assert_eq!(metric(&gateway, "gateway_config_last_reload_success").await, "1");
+    assert_eq!(gateway.metric(SUCCESS).await.as_deref(), Some("1"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -78,17 +78,13 @@ async fn a_reload_is_no_way_round_a_limit_nor_back_to_a_dead_server() {
     }
     let gauge = format!("gateway_upstream_healthy{{endpoint=\"{}\",upstream=\"api\"}}", dead.address());
     dead.stop().await;
-    until("the dead one is found out", PATIENCE, async || (metric(&gateway, &gauge).await == "0").then_some(()))
-        .await;
+    gateway.until_metrics_say(&format!("{gauge} 0")).await;
 
     gateway.rewrite(&settings("  - { id: open, path: /open, auth: none, to: api }\n"));
     gateway.reload().await.expect_status(200);
     client::send(client::plain().get(gateway.url("/limited"))).await.expect_problem(429, "rate_limited");
-    assert_eq!(
-        metric(&gateway, &gauge).await,
-        "0",
-        "what was known of it is still known ({PROBE_EVERY_MS} ms apart)"
-    );
+    let known = gateway.metric(&gauge).await;
+    assert_eq!(known.as_deref(), Some("0"), "what was known of it is still known ({PROBE_EVERY_MS} ms apart)");
     client::send(client::plain().get(gateway.url("/open"))).await.expect_status(200);
 }
 
@@ -143,9 +139,7 @@ async fn a_watched_file_is_taken_in_when_it_changes_also_behind_a_link() {
     let gateway = Gateway::start(&format!("{base}{OPEN}"), &["http", "https"]).await;
 
     gateway.rewrite(&format!("{base}{BROKEN}"));
-    let failed = "gateway_config_reloads_total{outcome=\"failed\"}";
-    until("the broken file is refused", PATIENCE, async || (metric(&gateway, failed).await == "1").then_some(()))
-        .await;
+    gateway.until_metrics_say("gateway_config_reloads_total{outcome=\"failed\"} 1").await;
     let next = folder.path().join("next");
     std::os::unix::fs::symlink(&folders[1], &next).expect("a link");
     std::fs::rename(&next, &link).expect("the link is swapped");
@@ -154,7 +148,7 @@ async fn a_watched_file_is_taken_in_when_it_changes_also_behind_a_link() {
         tls::connect(gateway.address("https"), "new.test", &authority, &H1).await.ok().map(drop)
     })
     .await;
-    assert_eq!(metric(&gateway, "gateway_config_last_reload_success").await, "1");
+    assert_eq!(gateway.metric(SUCCESS).await.as_deref(), Some("1"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -195,11 +189,4 @@ async fn nothing_fails_while_configurations_come_and_go() {
     }
     let slow = within("the slow request is answered", PATIENCE, slow).await.expect("the task runs to its end");
     assert!(slow.is_ok_and(|answer| answer.status() == 200), "it kept the snapshot that it began with");
-}
-
-/// The value of a metric, by its whole name with labels; empty when it is not shown.
-async fn metric(gateway: &Gateway, name: &str) -> String {
-    let metrics = String::from_utf8_lossy(&gateway.admin("/metrics").await.body).into_owned();
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_default().to_owned()
 }

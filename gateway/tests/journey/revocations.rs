@@ -105,11 +105,7 @@ async fn what_the_feed_tells_is_refused_everywhere_within_a_second() {
 
     // What was heard is kept when nobody tells it any more, also through a reload.
     server.stop().await;
-    until("the outage is noticed", PATIENCE, async || {
-        let metrics = gateways[0].admin("/metrics").await;
-        String::from_utf8_lossy(&metrics.body).contains("gateway_revocation_feed_up 0").then_some(())
-    })
-    .await;
+    gateways[0].until_metrics_say("gateway_revocation_feed_up 0").await;
     gateways[0].reload().await.expect_status(200);
     bearer(&gateways[0], &one).await.expect_problem(401, "token_revoked");
 }
@@ -125,11 +121,7 @@ async fn what_an_operator_withdraws_at_one_gateway_is_refused_at_all() {
     let token = token_of("bob", "read").claim("jti", json!("t-3")).signed_by(&KEYS.es256);
     for gateway in &gateways {
         bearer(gateway, &token).await.expect_status(200);
-        until("the store is reached", PATIENCE, async || {
-            let metrics = gateway.admin("/metrics").await;
-            String::from_utf8_lossy(&metrics.body).contains("gateway_limit_store_up 1").then_some(())
-        })
-        .await;
+        gateway.until_metrics_say("gateway_limit_store_up 1").await;
     }
     let answer = gateways[0].admin_post("/revocations", &json!({ "token_id": "t-3", "seconds": 600 })).await;
     answer.expect_status(200);

@@ -5,7 +5,7 @@
 use http::HeaderValue;
 use http_body_util::Full;
 
-use crate::harness::client::{self, Answer};
+use crate::harness::client;
 use crate::harness::gateway::Gateway;
 use crate::harness::pki::Authority;
 use crate::harness::server::{Reply, Server};
@@ -125,8 +125,8 @@ routes:
     assert_eq!(plain.header("cache-control"), "public");
     let ruled = client::send(client::plain().get(gateway.url("/rules"))).await;
     assert!(!ruled.headers.contains_key("x-debug"), "{ruled:?}");
-    assert_eq!(all(&ruled, "cache-control"), ["no-store"]);
-    assert_eq!(all(&ruled, "link"), ["</first>; rel=first", "</next>; rel=next"]);
+    assert_eq!(ruled.values("cache-control"), ["no-store"]);
+    assert_eq!(ruled.values("link"), ["</first>; rel=first", "</next>; rel=next"]);
 
     let hide = "hide_headers: [X-Debug]\n";
     let gateway = Gateway::plain(&format!("{HEAD}{HTTP}{upstream}{hide}{routes}")).await;
@@ -158,12 +158,12 @@ async fn browsers_are_told_to_be_careful() {
             let url = format!("https://gateway.test:{}{path}", address.port());
             let encrypted = client::send(secure.get(url)).await;
             let plain = client::send(client::plain().get(gateway.url(path))).await;
-            assert_eq!(all(&encrypted, "strict-transport-security"), [hsts], "{path}");
+            assert_eq!(encrypted.values("strict-transport-security"), [hsts], "{path}");
             assert!(!plain.headers.contains_key("strict-transport-security"), "{path}: {plain:?}");
             for answer in [encrypted, plain] {
-                assert_eq!(all(&answer, "x-content-type-options"), ["nosniff"], "{path}");
-                assert_eq!(all(&answer, "x-frame-options"), [frames], "{path} {replaces}");
-                assert_eq!(all(&answer, "referrer-policy"), ["no-referrer"], "{path}");
+                assert_eq!(answer.values("x-content-type-options"), ["nosniff"], "{path}");
+                assert_eq!(answer.values("x-frame-options"), [frames], "{path} {replaces}");
+                assert_eq!(answer.values("referrer-policy"), ["no-referrer"], "{path}");
             }
         }
     }
@@ -187,9 +187,4 @@ fn talkative() -> Reply {
         reply.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     reply
-}
-
-/// Every value of a field.
-fn all<'a>(answer: &'a Answer, name: &str) -> Vec<&'a str> {
-    answer.headers.get_all(name).iter().map(|value| value.to_str().expect("text")).collect()
 }

@@ -3,7 +3,6 @@
 //! Read next: `auth.rs` for tokens and key sets, `revocations.rs` for what was withdrawn.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +14,7 @@ use testkit::token::now;
 use testkit::wait::{PATIENCE, until};
 
 use crate::harness::client::{self, Answer};
-use crate::harness::gateway::{Gateway, binary};
+use crate::harness::gateway::{Gateway, new_key};
 use crate::harness::issuer::{AUDIENCE, ISSUER, KEYS, KeySource, scheme, token_of};
 use crate::harness::server::{self, Server};
 use crate::harness::settings::{HEAD, HTTP, Pool, upstream};
@@ -30,15 +29,6 @@ async fn gateway(echo: &Echo, schemes: &str, others: &str, routes: &str) -> Gate
 async fn ask(gateway: &Gateway, path: &str, fields: &[(&str, &str)]) -> Answer {
     let request = client::plain().get(gateway.url(path));
     client::send(fields.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
-}
-
-/// Makes a key by the gateway's own command; the key and its entry.
-fn new_key(arguments: &[&str]) -> (String, String) {
-    let made = Command::new(binary()).args(["key", "new"]).args(arguments).output().expect("the gateway runs");
-    assert!(made.status.success(), "{made:?}");
-    let said = String::from_utf8(made.stderr).expect("text");
-    let key = said.trim().rsplit(' ').next().expect("a key").to_owned();
-    (key, String::from_utf8(made.stdout).expect("text"))
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> String {

@@ -4,8 +4,6 @@
 
 use std::net::SocketAddr;
 
-use testkit::wait::{PATIENCE, until};
-
 use crate::harness::client;
 use crate::harness::gateway::Gateway;
 use crate::harness::settings::{HEAD, HTTP};
@@ -45,11 +43,7 @@ async fn each_upstream_gets_its_share_and_is_named() {
     let line = gateway.access_log("a request to the next one", |line| line["to"] == "next").await;
     assert_eq!(line["upstream"], next.address().to_string());
     let counted = format!("gateway_upstream_requests_total{{route=\"open\",upstream=\"next\"}} {canary}");
-    until("the metrics have them", PATIENCE, async || {
-        let metrics = gateway.admin("/metrics").await;
-        String::from_utf8_lossy(&metrics.body).contains(&counted).then_some(())
-    })
-    .await;
+    gateway.until_metrics_say(&counted).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

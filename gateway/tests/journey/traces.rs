@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use testkit::collector::{Collector, Told};
+use testkit::redis::free_address;
 use testkit::wait::{PATIENCE, until};
 
 use crate::harness::backend::{self, Backend};
@@ -224,13 +225,6 @@ async fn the_last_spans_are_told_before_the_end() {
 
 /// `gateway_spans_dropped_total`.
 async fn dropped(gateway: &Gateway) -> u64 {
-    let metrics = String::from_utf8_lossy(&gateway.admin("/metrics").await.body).into_owned();
-    let line = metrics.lines().find_map(|line| line.strip_prefix("gateway_spans_dropped_total "));
-    line.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no such metric in\n{metrics}"))
-}
-
-/// An address at which nobody listens.
-fn free_address() -> SocketAddr {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("a bound socket has an address")
+    let count = gateway.metric("gateway_spans_dropped_total").await;
+    count.and_then(|count| count.parse().ok()).expect("a number of spans")
 }

@@ -5,8 +5,6 @@
 //! have is null.
 //! Read next: `mutation.rs` and `subscription.rs`, which give these away.
 
-use std::time::Duration;
-
 use async_graphql::{ID, InputObject, SimpleObject};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -14,6 +12,7 @@ use futures::stream::BoxStream;
 use crate::api::Services;
 use crate::api::error::ApiError;
 use crate::auth::Caller;
+use crate::base::time::milliseconds;
 use crate::query::{Ace, Answer, Done, Executed, FinishReason, Question, Routed, StreamEvent, Usage};
 
 /// What a question to a model costs: a document over the default bound asks ten of them.
@@ -277,9 +276,4 @@ impl From<Executed> for SandboxResult {
 
 fn finish_reason(finish: FinishReason) -> String {
     finish.as_str().to_owned()
-}
-
-/// Microseconds are as fine as a client can use.
-fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1_000_000.0).round() / 1_000.0
 }

@@ -106,13 +106,13 @@ impl Operation {
         self.refuses(&BODY)
     }
 
-    /// It has this parameter in its path.
+    /// It has this parameter in its path. Bytes that are no text are refused before anything is looked up.
     pub(super) fn at(mut self, name: &str, description: &str) -> Self {
         let schema = json!({ "type": "string" });
         self.parameters.push(json!({
             "name": name, "in": "path", "required": true, "description": description, "schema": schema,
         }));
-        self
+        self.refuses(&[Code::InputInvalid])
     }
 
     /// It may have this parameter in its query string.

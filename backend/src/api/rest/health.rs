@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::api::Services;
 use crate::base::health::{self, Probe, Probed};
+use crate::base::time::milliseconds;
 use crate::query::ModelStatus;
 
 const OK: &str = "ok";
@@ -86,7 +87,7 @@ pub(in crate::api) async fn all_parts(State(services): State<Arc<Services>>) -> 
             name: probe.name(),
             status: status_of(probed),
             needed: probe.is_needed(),
-            latency_ms: probed.took.as_secs_f64() * 1000.0,
+            latency_ms: milliseconds(probed.took),
             error: probed.failure,
         })
         .collect();

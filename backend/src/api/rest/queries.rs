@@ -6,7 +6,6 @@
 //! Read next: `query/mod.rs`, then `sse.rs`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -20,6 +19,7 @@ use crate::api::Services;
 use crate::api::error::ApiError;
 use crate::api::extract::{Allowed, Executing, JsonBody};
 use crate::api::middleware::Origin;
+use crate::base::time::milliseconds;
 use crate::query::{Ace, Answer, Executed, Question, Routed, StreamEvent, Usage};
 
 /// What the problem in an `error` event is about.
@@ -213,9 +213,4 @@ impl sse::Voice for Voice {
         let problem = Problem::new(refusal.code).detail(&refusal.detail).instance(PATH).request_id(&self.request_id);
         sse::event(Some("error"), &problem)
     }
-}
-
-/// Microseconds are as fine as a client can use.
-fn milliseconds(took: Duration) -> f64 {
-    (took.as_secs_f64() * 1_000_000.0).round() / 1_000.0
 }

@@ -12,6 +12,7 @@ use crate::config::raw;
 pub(super) fn jobs(raw: &raw::Jobs, decoder: &mut Decoder) -> Option<Jobs> {
     let batch_max = count(&raw.batch_max, 1, 1_000, decoder);
     let queued_max = bounded(&raw.queued_max, 1, 10_000_000, decoder);
+    let owner_max = bounded(&raw.owner_max, 1, 10_000_000, decoder);
     let concurrency = count(&raw.concurrency, 1, 1_000, decoder);
     let attempts_max = bounded(&raw.attempts_max, 1, 100, decoder);
     let attempt_timeout = lasting(&raw.attempt_timeout, decoder);
@@ -27,6 +28,7 @@ pub(super) fn jobs(raw: &raw::Jobs, decoder: &mut Decoder) -> Option<Jobs> {
     Some(Jobs {
         batch_max: batch_max?,
         queued_max: queued_max?,
+        owner_max: owner_max?,
         concurrency: concurrency?,
         attempts_max: attempts_max?,
         attempt_timeout: attempt_timeout?,

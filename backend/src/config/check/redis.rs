@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use common::redis::Access;
 use common::settings::{At, Decoder, Millis};
 
 use super::{secret, size, unique_name};
@@ -45,10 +46,12 @@ pub(super) fn redis(raw: raw::Redis, decoder: &mut Decoder) -> Option<Redis> {
     };
     Some(Redis {
         place,
-        username: raw.username.map(|username| username.value),
-        password,
-        authorities,
-        database: raw.database,
+        access: Access {
+            username: raw.username.map(|username| username.value),
+            password,
+            authorities,
+            database: raw.database,
+        },
         timeout: timeout?,
         connect_timeout: connect_timeout?,
         prefix: prefix?,

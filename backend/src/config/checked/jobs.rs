@@ -12,6 +12,8 @@ pub struct Jobs {
     pub batch_max: usize,
     /// Queries that may wait, of everybody together.
     pub queued_max: u32,
+    /// Queries of one user that have not ended.
+    pub owner_max: u32,
     /// Queries that one worker answers at the same time.
     pub concurrency: usize,
     /// How often a query is tried.

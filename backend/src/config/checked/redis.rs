@@ -5,21 +5,15 @@
 
 use std::time::Duration;
 
-use common::secret::Secret;
+use common::redis::{Access, RedisUrl};
 
 /// A Redis server that processes share.
 #[derive(Clone, Debug)]
 pub struct Redis {
     /// How it is found.
     pub place: RedisPlace,
-    /// The user, where it has users.
-    pub username: Option<String>,
-    /// The user's password.
-    pub password: Option<Secret>,
-    /// Authorities that are trusted for TLS, in PEM; those of the system, if `None`.
-    pub authorities: Option<Vec<u8>>,
-    /// The number of the database.
-    pub database: u8,
+    /// As whom it is asked.
+    pub access: Access,
     /// How long a question may take.
     pub timeout: Duration,
     /// How long a connection may take.
@@ -42,15 +36,4 @@ pub enum RedisPlace {
         /// The name under which they know it.
         service: String,
     },
-}
-
-/// Where a server or a sentinel is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RedisUrl {
-    /// A name or an address, without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// Whether it is spoken to over TLS.
-    pub tls: bool,
 }

@@ -12,6 +12,8 @@ section! {
         pub(in crate::config) batch_max: At<u32> = "100",
         /// Queries that may wait, of everybody together; further batches are answered 503.
         pub(in crate::config) queued_max: At<u32> = "100000",
+        /// Queries of one user that have not ended; further batches of theirs are answered 503.
+        pub(in crate::config) owner_max: At<u32> = "10000",
         /// Queries that one worker answers at the same time.
         pub(in crate::config) concurrency: At<u32> = "4",
         /// How often a query is tried before it is given up; an attempt that ended with its worker counts.

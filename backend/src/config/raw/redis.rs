@@ -4,11 +4,10 @@
 
 use std::path::PathBuf;
 
+use common::redis::RedisUrl;
 use common::secret::SecretRef;
 use common::section;
 use common::settings::{At, ByteSize, Millis};
-
-use crate::config::checked::RedisUrl;
 
 section! {
     /// Redis 6.2 or newer, which processes share: answers that are kept, and the queries of batches as they come. At most

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use common::body::BodyError;
+
 /// Why a model gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
@@ -118,6 +120,15 @@ impl ProviderError {
             Self::Status { status: 429, .. } => "is busy",
             Self::LeftAlone { .. } => "is left alone after failures",
             _ => "fails",
+        }
+    }
+}
+
+impl From<BodyError> for ProviderError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Broken(error) => Self::of(error),
+            BodyError::TooLarge { bytes_max } => Self::TooLarge { bytes_max },
         }
     }
 }

@@ -11,10 +11,7 @@ mod reading;
 mod sse;
 mod wire;
 
-use std::time::Duration;
-
 use futures::stream::BoxStream;
-use reqwest::{Client, Url};
 
 use super::{FinishReason, Message, Usage};
 
@@ -81,18 +78,4 @@ impl Provider {
             Self::Embedded => "embedded",
         }
     }
-}
-
-/// A client for one server: no redirects, no retries of its own, no proxies of the environment.
-pub(super) fn client(url: &Url, connect_timeout: Duration) -> Result<Client, reqwest::Error> {
-    let mut builder = Client::builder()
-        .connect_timeout(connect_timeout)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .no_proxy();
-    if url.scheme() == "http" {
-        // Without TLS no certificate is looked at, so a machine without any can still ask a server beside it.
-        builder = builder.tls_certs_only(std::iter::empty());
-    }
-    builder.build()
 }

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use common::secret::Secret;
+use common::{body, http_client};
 use futures::{StreamExt as _, stream};
 use http::header::RETRY_AFTER;
 use reqwest::{Client, Response, StatusCode, Url};
@@ -33,7 +34,8 @@ pub(in crate::query) struct OpenAi {
 
 impl OpenAi {
     pub(in crate::query) fn new(model: &config::Model) -> Result<Self, BuildError> {
-        let client = super::client(&model.completions_url, model.connect_timeout)
+        let client = http_client::for_server(&model.completions_url, model.connect_timeout)
+            .build()
             .map_err(|source| BuildError::Client { model: model.id.clone(), source })?;
         Ok(Self {
             client,
@@ -73,7 +75,7 @@ impl OpenAi {
 
     async fn whole(&self, prompt: &Prompt<'_>) -> Result<Vec<Piece>, ProviderError> {
         let response = self.send(prompt, false).await?;
-        let body = self.read(response).await?;
+        let body = body::read(response, self.answer_bytes_max).await?;
         let completion: Completion = serde_json::from_slice(&body).map_err(ProviderError::Malformed)?;
         let choice = completion.choices.into_iter().next().ok_or(ProviderError::Empty)?;
         let text = choice.message.content.filter(|text| !text.is_empty()).ok_or(ProviderError::Empty)?;
@@ -93,17 +95,6 @@ impl OpenAi {
             return Ok(response);
         }
         Err(ProviderError::Status { status: response.status().as_u16(), retry_after: retry_after(&response) })
-    }
-
-    async fn read(&self, mut response: Response) -> Result<Vec<u8>, ProviderError> {
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(ProviderError::of)? {
-            if body.len().saturating_add(chunk.len()) > self.answer_bytes_max {
-                return Err(ProviderError::TooLarge { bytes_max: self.answer_bytes_max });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Backend: the real program on free ports.
 //!
 //! For: every test of the API. May touch: the backend's binary, a temporary folder that several backends may share.
-//! Promises: `start` returns once both listeners listen. Read next: `settings.rs`.
+//! Promises: `start` returns once its listeners listen, and once it has reached the Redis of the run, if there is one.
+//! Read next: `settings.rs`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,17 +14,24 @@ use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::process::{Ended, Program};
-use testkit::wait::PATIENCE;
+use testkit::wait::{PATIENCE, until};
 
 use super::client::{self, Answer, send};
 use super::database::Engine;
+use super::servers;
 use super::settings::Settings;
 
 /// The account that development starts with.
 pub const ADMIN: (&str, &str) = ("admin", "admin123");
 
-/// A folder that is removed when the last who uses it is gone.
-pub type Folder = Arc<TempDir>;
+/// Refreshes sent at the same moment with the same token.
+const RACERS: usize = 8;
+
+/// A folder that is removed when the last who uses it is gone, with what it has on the servers of the run.
+pub type Folder = Arc<OwnFolder>;
+
+/// A temporary folder.
+pub struct OwnFolder(TempDir);
 
 /// A running backend.
 pub struct Backend {
@@ -83,7 +91,15 @@ impl Backend {
         let api = program.listening("api").await;
         let graphql = if command_name == "api" { None } else { Some(program.listening("graphql").await) };
         let internal = program.listening("internal").await;
-        Self { program, client: client::plain(), api, graphql, internal, folder: Arc::clone(folder) }
+        let backend = Self { program, client: client::plain(), api, graphql, internal, folder: Arc::clone(folder) };
+        if servers::are_named_in(file, folder.path()) {
+            // What is kept before is dropped when Redis comes, so that whoever asks twice would miss it by chance.
+            until("the backend has reached Redis", PATIENCE, async || {
+                backend.said().contains("Redis is up").then_some(())
+            })
+            .await;
+        }
+        backend
     }
 
     /// Where this backend keeps everything.
@@ -136,6 +152,16 @@ impl Backend {
         self.client.get(format!("http://{}{path}", self.internal))
     }
 
+    /// Its metrics, in Prometheus' text format.
+    pub async fn metrics(&self) -> String {
+        send(self.internal_get("/metrics")).await.expect_status(200).body.clone()
+    }
+
+    /// Who an access token speaks of.
+    pub async fn me(&self, access_token: &str) -> Answer {
+        send(self.get("/auth/me").bearer_auth(access_token)).await
+    }
+
     /// A question about an API key (RFC 7662 §2.1), as the gateway asks it.
     pub fn introspect(&self, key: &str) -> RequestBuilder {
         self.client.post(format!("http://{}/internal/keys", self.internal)).form(&[("token", key)])
@@ -161,6 +187,25 @@ impl Backend {
     /// An attempt to refresh.
     pub fn try_refresh(&self, refresh_token: &str) -> RequestBuilder {
         self.post("/auth/refresh", &json!({ "refresh_token": refresh_token }))
+    }
+
+    /// Refreshes with one token many times at once, by turns at these backends: one gets the new session, the others are
+    /// refused.
+    pub async fn race_to_refresh(backends: &[&Self], refresh_token: &str) -> Session {
+        let racers: Vec<_> = (0..RACERS)
+            .map(|index| tokio::spawn(send(backends[index % backends.len()].try_refresh(refresh_token))))
+            .collect();
+        let mut winners = Vec::new();
+        for racer in racers {
+            let answer = racer.await.expect("a request is answered");
+            if answer.status == 200 {
+                winners.push(Session::of(&answer));
+            } else {
+                answer.expect_problem(401, "refresh_invalid");
+            }
+        }
+        assert_eq!(winners.len(), 1, "the token was worth one pair");
+        winners.remove(0)
     }
 
     /// Makes a user in the name of an administrator, and logs them in.
@@ -206,6 +251,19 @@ impl Backend {
     }
 }
 
+impl OwnFolder {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for OwnFolder {
+    fn drop(&mut self) {
+        servers::forget(self.path());
+    }
+}
+
 impl Session {
     /// Reads the answer to a login or a refresh.
     pub fn of(answer: &Answer) -> Self {
@@ -216,7 +274,7 @@ impl Session {
 
 /// A folder of a test's own.
 pub fn folder() -> Folder {
-    Arc::new(tempfile::tempdir().expect("a temporary folder"))
+    Arc::new(OwnFolder(tempfile::tempdir().expect("a temporary folder")))
 }
 
 /// A command of the backend on a file of settings.

@@ -12,6 +12,7 @@ pub mod database;
 pub mod events;
 pub mod model;
 pub mod sandbox;
+pub mod servers;
 pub mod settings;
 pub mod socket;
 pub mod token;

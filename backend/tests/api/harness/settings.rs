@@ -1,8 +1,8 @@
 //! Settings: the backend's file, written as an operator would write it.
 //!
 //! For: naming only what a test is about. May touch: the folder it is told to write to.
-//! Promises: ports of the system's choice, and a database in the same folder, unless a server is named.
-//! Read next: `backend.rs`.
+//! Promises: ports of the system's choice, and a database of the folder's own, where this run of the tests keeps things,
+//! unless a test says where. Read next: `backend.rs`.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ impl Settings {
         Self {
             environment: "development",
             server: "drain: 5s".into(),
-            engine: Engine::Sqlite,
+            engine: Engine::OfTheRun,
             database: String::new(),
             auth: String::new(),
             introspection: String::new(),
@@ -57,7 +57,7 @@ impl Settings {
         self
     }
 
-    /// Where things are kept: in the folder that these settings are written to, unless this says otherwise.
+    /// Where things are kept, whatever the run of the tests has.
     pub fn on(mut self, engine: &Engine) -> Self {
         self.engine = engine.clone();
         self
@@ -109,16 +109,10 @@ impl Settings {
     /// Writes them to `backend.yaml` in a folder.
     pub fn write(&self, folder: &Path) -> PathBuf {
         let models: Vec<String> = self.models.iter().map(|model| format!("{{ {model} }}")).collect();
-        let place = match &self.engine {
-            Engine::Sqlite => format!("path: \"{}\"", database_file(folder).display()),
-            Engine::Postgres(url) | Engine::PostgresAndRedis { url, .. } => {
-                format!("url: {}", secret_file(folder, "database", url))
-            }
-        };
-        let redis = match &self.engine {
-            Engine::PostgresAndRedis { redis, .. } => format!("redis: {{ url: \"{redis}\", timeout: 2s }}\n"),
-            Engine::Sqlite | Engine::Postgres(_) => String::new(),
-        };
+        let (place, redis) = self.engine.written(folder);
+        // A test that has a Redis of its own says everything about it.
+        let has_own = self.sections.lines().any(|line| line.starts_with("redis:"));
+        let redis = if redis.is_empty() || has_own { String::new() } else { format!("redis: {{ {redis} }}\n") };
         let text = format!(
             "version: 1\n\
              environment: {}\n\

@@ -65,6 +65,11 @@ pub fn token_of(subject: &str, scope: &str) -> Token {
     Token::new(ISSUER, AUDIENCE, subject, scope)
 }
 
+/// The id of the key that a token says it was signed with.
+pub fn kid(token: &str) -> String {
+    jsonwebtoken::decode_header(token).expect("a JWT").kid.expect("the token names its key")
+}
+
 fn pem_of(document: &[u8]) -> String {
     let text = STANDARD.encode(document);
     let lines: Vec<&str> = text

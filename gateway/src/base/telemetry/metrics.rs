@@ -30,7 +30,7 @@ pub(crate) struct Metrics {
     pub connections_refused: IntCounterVec,
     /// Handshakes that failed or took too long.
     pub handshakes_failed: IntCounter,
-    /// Access log lines that found the queue full.
+    /// Access log lines that found the queue full or could not be written.
     pub access_log_lost: IntCounter,
     /// Spans that found the queue full or the collector away.
     pub spans_dropped: IntCounter,
@@ -137,7 +137,7 @@ impl UpstreamMetrics {
         let gauges =
             |name, help| registered(registry, IntGaugeVec::new(Opts::new(name, help), &["upstream", "endpoint"])?);
         Ok(Self {
-            healthy: gauges("gateway_upstream_healthy", "Whether the endpoint gets requests: 1 or 0.")?,
+            healthy: gauges("gateway_upstream_healthy", "Whether the checks find the endpoint fit: 1 or 0.")?,
             ejected: gauges(
                 "gateway_upstream_ejected",
                 "Whether the endpoint is left out for its failures: 1 or 0.",
@@ -196,11 +196,7 @@ impl Metrics {
         let gauge = |name, help| registered(&registry, IntGauge::new(name, help)?);
         Ok(Self {
             requests: counters("gateway_requests_total", "Requests answered.", &["route", "class"])?,
-            refusals: counters(
-                "gateway_refusals_total",
-                "Requests the gateway answered itself.",
-                &["route", "code"],
-            )?,
+            refusals: counters("gateway_refusals_total", "Requests that the gateway refused.", &["route", "code"])?,
             shadow_refusals: counters(
                 "gateway_shadow_refusals_total",
                 "Requests that would have been refused by what is only watched.",
@@ -215,7 +211,11 @@ impl Metrics {
                 )?,
             )?,
             upstreams: UpstreamMetrics::new(&registry)?,
-            config_reloads: counters("gateway_config_reloads_total", "Attempts to reload.", &["outcome"])?,
+            config_reloads: counters(
+                "gateway_config_reloads_total",
+                "Attempts to load the configuration.",
+                &["outcome"],
+            )?,
             config_last_reload_success: gauge(
                 "gateway_config_last_reload_success",
                 "Whether the last attempt to load the configuration succeeded: 1 or 0.",
@@ -240,7 +240,10 @@ impl Metrics {
                 "gateway_tls_handshakes_failed_total",
                 "Handshakes that failed or took too long.",
             )?,
-            access_log_lost: counter("gateway_access_log_lost_total", "Access log lines that found the queue full.")?,
+            access_log_lost: counter(
+                "gateway_access_log_lost_total",
+                "Access log lines that found the queue full or could not be written.",
+            )?,
             spans_dropped: counter(
                 "gateway_spans_dropped_total",
                 "Spans that found the queue full or the collector away.",

@@ -167,11 +167,11 @@ section! {
         pub secret: Option<At<SecretRef>> = "null",
         /// User name by which it shows that instead, with `secret` as its password (HTTP Basic).
         pub client_id: Option<String> = "null",
-        /// How long an answer is believed: a revoked key works at most this long.
+        /// How long an answer is believed: a revoked key or token works at most this long, unless `revocations` tells sooner.
         pub cache: Millis = "1s",
-        /// How long it is believed that a key is not good.
+        /// How long it is believed that a key or token is not good.
         pub negative_cache: Millis = "1s",
-        /// Keys remembered at a time.
+        /// Keys or tokens remembered at a time.
         pub cache_max: u32 = "100000",
         /// How long a question may take.
         pub timeout: Millis = "2s",

@@ -6,6 +6,7 @@
 
 pub(super) mod answers;
 pub(super) mod auth;
+pub(super) mod cases;
 pub(super) mod cors;
 pub(super) mod headers;
 pub(super) mod limits;
@@ -60,5 +61,7 @@ section! {
         pub security_headers: Option<headers::SecurityHeaders> = "null",
         /// What goes where. The most specific route wins; the order in the file never matters.
         pub routes: Vec<routes::Route> = "[]",
+        /// Requests, and what must become of them; only `gateway test` runs them.
+        pub tests: Vec<cases::Case> = "[]",
     }
 }

@@ -111,8 +111,8 @@ section! {
         pub http2_streams: u32 = "100",
         /// Fields that tell clients of their limits.
         pub limit_headers: Vec<LimitHeader> = "[standard]",
-        /// Connections and requests a second from one address beyond which they are closed unread, before anything is parsed or
-        /// looked up. A coarse guard, far above any limit; 0 for none.
+        /// How many connections and requests a second one address may bring before anything is looked up for them. A coarse
+        /// guard, far above any limit.
         pub flood_guard: FloodGuard = "{}",
         /// `;` in a path: servers that cut parameters off would see another path than the one that was authorised.
         pub path_parameters: Leniency = "refuse",
@@ -127,7 +127,7 @@ section! {
     pub(crate) struct FloodGuard {
         /// Connections a second; more are closed before the handshake. 0 for no guard.
         pub connections_per_second: u32 = "5000",
-        /// Requests a second; the connection that brings more is closed. 0 for no guard.
+        /// Requests a second; more are answered 429, and their connection is closed. 0 for no guard.
         pub requests_per_second: u32 = "50000",
     }
 }

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
+use common::redis::RedisUrl;
 use common::secret::SecretRef;
 use common::section;
 use common::settings::{At, Millis};
-
-use crate::config::amounts::RedisUrl;
 
 section! {
     /// What gateways share with each other.

@@ -202,8 +202,8 @@ section! {
 }
 
 section! {
-    /// When to ask another server. A request with an `Idempotency-Key` counts as one that may be repeated. Always when no connection came about; else only for methods that may be repeated
-    /// (RFC 9110 §9.2.2), and only before any part of the answer went out.
+    /// When to ask another server: always when no connection came about; else only where the method may be repeated (RFC 9110
+    /// §9.2.2) or the request has an `Idempotency-Key`, and only before any part of the answer went out.
     pub(crate) struct Retry {
         /// Attempts in all, the first included.
         pub attempts: u8 = "2",

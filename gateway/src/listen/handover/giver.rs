@@ -17,14 +17,11 @@ use tokio::time::{sleep, timeout};
 use super::place::Place;
 use super::wire::Wire;
 use super::{
-    ANSWER_WITHIN, Handed, HandoverError, READY, READY_WITHIN, SHOWN_CHARS_MAX, YOURS, check_greeting, greeting,
+    ANSWER_WITHIN, Handed, HandoverError, READY, READY_WITHIN, ROOT, SHOWN_CHARS_MAX, YOURS, check_greeting, greeting,
 };
 
 /// How long to wait after `accept` failed for want of descriptors or memory, before trying again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// The user who may do everything.
-const ROOT: u32 = 0;
 
 /// What the process in charge is asked for.
 #[derive(Debug)]

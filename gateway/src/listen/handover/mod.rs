@@ -2,8 +2,8 @@
 //!
 //! For: `gateway run --upgrade`. May touch: the Unix socket at `server.upgrade_socket`. Promises: the sockets are shared, never
 //! closed in between, so that no connection is refused and none in a queue is lost; whatever goes wrong before the new process
-//! has said that it serves leaves the old one as it was; only the same user, or root, is answered; each answer is waited for
-//! with a deadline.
+//! has said that it serves leaves the old one as it was; only the same user, or root, is answered and believed; a socket is
+//! taken only where it listens on the address it came under; each answer is waited for with a deadline.
 //!
 //! The talk is in lines; descriptors travel beside a byte of their own (`SCM_RIGHTS`):
 //!
@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::sockopt::socket_acceptconn;
 use tokio::net::TcpListener;
 
 pub(crate) use giver::{Ask, give};
@@ -52,6 +53,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long the old one waits for the new one to serve.
 const READY_WITHIN: Duration = Duration::from_mins(1);
+
+/// The user who may do everything.
+const ROOT: u32 = 0;
 
 /// Sockets that are handed over at most. A configuration has a listener for each.
 const SOCKETS_MAX: usize = 1024;
@@ -92,6 +96,10 @@ pub(crate) enum HandoverError {
     Version { theirs: String },
     #[error("process {process} of user {user} may not take over")]
     Stranger { process: i32, user: u32 },
+    #[error("user {user} listens on {}, and is not believed", .path.display())]
+    Impostor { path: PathBuf, user: u32 },
+    #[error("what came for {0} is no socket that listens there")]
+    OtherSocket(SocketAddr),
     #[error("the running gateway refused: {0}")]
     Refused(String),
     #[error("{0:?} was not expected")]
@@ -109,6 +117,17 @@ pub(crate) enum HandoverError {
 }
 
 impl Handed {
+    /// What came under this name, when it is what it was said to be.
+    fn as_announced(name: &str, bind: SocketAddr, local: SocketAddr, socket: OwnedFd) -> Result<Self, HandoverError> {
+        // What is no socket, or one of another family, is an error of the system's here.
+        let listens = socket_acceptconn(&socket).unwrap_or(false);
+        let socket = std::net::TcpListener::from(socket);
+        if !listens || socket.local_addr().ok() != Some(local) {
+            return Err(HandoverError::OtherSocket(local));
+        }
+        Ok(Self { name: name.into(), bind, local, socket: socket.into() })
+    }
+
     /// A second handle of the same socket.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         let (name, socket) = (Arc::clone(&self.name), self.socket.try_clone()?);

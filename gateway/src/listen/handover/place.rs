@@ -96,10 +96,9 @@ impl Drop for Place {
 }
 
 fn bind(at: &Path) -> io::Result<(UnixListener, (u64, u64))> {
-    // Of a process that had the same id and died, as ids come again.
-    match fs::remove_file(at) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    // Of a process that had the same id and died, as ids come again. What is no socket stays, and nothing is bound there.
+    if fs::symlink_metadata(at).is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        fs::remove_file(at)?;
     }
     let listener = UnixListener::bind(at)?;
     fs::set_permissions(at, Permissions::from_mode(MODE))?;
@@ -150,6 +149,10 @@ mod tests {
         drop(place);
         fs::write(&path, "precious").expect("a file");
         assert!(matches!(Place::check_free(&path).await, Err(HandoverError::NotASocket(_))));
+        let beside = folder.path().join(format!("upgrade.sock.{}", std::process::id()));
+        fs::write(&beside, "precious").expect("a file");
+        assert!(matches!(Place::beside(&path), Err(HandoverError::Place { .. })));
+        assert_eq!(fs::read(&beside).expect("still there"), b"precious");
     }
 
     #[tokio::test]

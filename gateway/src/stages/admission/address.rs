@@ -1,16 +1,14 @@
 //! Address: who is at the other end, and who of those in between may be believed?
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName};
+use common::forwarded;
+use http::HeaderName;
 use ipnet::IpNet;
 
 use crate::base::head::Head;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// Forwarders listed in `X-Forwarded-For` that are looked at, from the right.
-const FORWARDERS_MAX: usize = 32;
 
 /// Whose forwarding headers are believed, and which addresses are one client.
 #[derive(Clone, Debug)]
@@ -31,25 +29,10 @@ pub(crate) struct Client {
 
 /// The client: the right-most address that is not a trusted proxy's.
 pub(crate) fn client(head: &Head<'_>, addresses: &Addresses) -> Client {
-    let peer = head.peer.to_canonical();
-    let through_trusted_proxy = addresses.trust(peer);
-    let ip = if through_trusted_proxy { forwarded(head.headers, addresses).unwrap_or(peer) } else { peer };
+    let values = head.headers.get_all(X_FORWARDED_FOR).iter().map(|value| value.to_str().unwrap_or_default());
+    let ip = forwarded::client(head.peer, values, |ip| addresses.trust(ip));
+    let through_trusted_proxy = addresses.trust(head.peer.to_canonical());
     Client { ip, network: addresses.network(ip), through_trusted_proxy }
-}
-
-/// Reads `X-Forwarded-For` from the right. An entry that is no address ends the walk: behind it, nothing can be believed.
-fn forwarded(headers: &HeaderMap, addresses: &Addresses) -> Option<IpAddr> {
-    let fields = headers.get_all(X_FORWARDED_FOR).iter().rev();
-    let entries = fields.flat_map(|field| field.to_str().unwrap_or("").rsplit(',')).take(FORWARDERS_MAX);
-    let mut nearest = None;
-    for entry in entries {
-        let Ok(ip) = entry.trim().parse::<IpAddr>().map(|ip| ip.to_canonical()) else { break };
-        nearest = Some(ip);
-        if !addresses.trust(ip) {
-            break;
-        }
-    }
-    nearest
 }
 
 impl Addresses {
@@ -60,20 +43,13 @@ impl Addresses {
 
     /// What counts as one client: the address, or the network of an IPv6 one.
     pub(crate) fn network(&self, ip: IpAddr) -> IpAddr {
-        match ip {
-            IpAddr::V4(_) => ip,
-            IpAddr::V6(ip) => {
-                let host_bits = 128_u32.saturating_sub(u32::from(self.ipv6_prefix));
-                let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
-                IpAddr::V6(Ipv6Addr::from(u128::from(ip) & mask))
-            }
-        }
+        forwarded::network(ip, self.ipv6_prefix)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, Method};
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
 
@@ -84,18 +60,7 @@ mod tests {
         }
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().expect("a network"));
         let addresses = Addresses { trusted: trusted.into(), ipv6_prefix: 64 };
-        let head = Head {
-            method: &Method::GET,
-            path: b"/",
-            query: None,
-            target_bytes: 1,
-            authority: None,
-            headers: &headers,
-            peer: peer.parse().expect("an address"),
-            encrypted: true,
-            http2: false,
-            client_certificate: None,
-        };
+        let head = Head { peer: peer.parse().expect("an address"), ..Head::plain(&headers) };
         let client = client(&head, &addresses);
         (client.ip.to_string(), client.network.to_string())
     }
@@ -111,6 +76,7 @@ mod tests {
             ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
             ("10.0.0.1", &["6.6.6.6, nonsense, 10.0.0.2"], "10.0.0.2"),
             ("10.0.0.1", &["nonsense"], "10.0.0.1"),
+            ("10.0.0.1", &["6.6.6.6, 1.1.1.1:4711"], "1.1.1.1"),
             ("::ffff:10.0.0.1", &["1.1.1.1"], "1.1.1.1"),
         ] {
             assert_eq!(seen(peer, forwarded).0, client, "{peer} {forwarded:?}");

@@ -102,7 +102,7 @@ fn malformed(detail: &'static str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue, Method};
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
 
@@ -120,18 +120,7 @@ mod tests {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
             headers.append(name, HeaderValue::from_str(value).expect("a value"));
         }
-        let head = Head {
-            method: &Method::GET,
-            path: path.as_bytes(),
-            query: None,
-            target_bytes: path.len(),
-            authority: None,
-            headers: &headers,
-            peer: [127, 0, 0, 1].into(),
-            encrypted: true,
-            http2: false,
-            client_certificate: None,
-        };
+        let head = Head { path: path.as_bytes(), target_bytes: path.len(), ..Head::plain(&headers) };
         check(&head, &LIMITS)
             .map(|target| (target.host.to_string(), target.rewritten()))
             .map_err(|refusal| refusal.code)

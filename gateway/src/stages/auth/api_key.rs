@@ -49,6 +49,11 @@ impl ApiKeyVerifier {
         &self.header
     }
 
+    /// Who knows the keys.
+    pub(super) fn source(&self) -> &KeySource {
+        &self.source
+    }
+
     /// Checks a key.
     ///
     /// # Errors

@@ -99,7 +99,7 @@ pub(crate) async fn identify(
 }
 
 /// What is said to whoever has sent nothing: one challenge for each kind of credential that the route takes (RFC 9110 §11.6.1).
-fn missing(route: &Route) -> Refusal {
+pub(super) fn missing(route: &Route) -> Refusal {
     let any = |wanted: fn(&Verifier) -> bool| route.schemes.iter().any(|scheme| wanted(&scheme.verifier));
     let code = if any(|verifier| matches!(verifier, Verifier::Jwt(_) | Verifier::Opaque(_))) {
         Code::TokenMissing
@@ -174,7 +174,7 @@ impl Scheme {
         }
     }
 
-    fn read<'a>(&self, head: &Head<'a>, bearers: Bearers) -> Credential<'a> {
+    pub(super) fn read<'a>(&self, head: &Head<'a>, bearers: Bearers) -> Credential<'a> {
         match &self.verifier {
             Verifier::Jwt(tokens) => credential::signed(head, tokens.places(), bearers),
             Verifier::ApiKey(keys, as_bearer) => credential::api_key(head, keys.header(), *as_bearer),
@@ -182,6 +182,16 @@ impl Scheme {
             Verifier::Basic(_) => credential::basic(head),
             Verifier::Forward(_) => Credential::Request,
             Verifier::Certificate(_) => head.client_certificate.map_or(Credential::Absent, Credential::Certificate),
+        }
+    }
+
+    /// Whether a credential is of another issuer, of which the route knows several.
+    pub(super) fn passes_over(&self, credential: Credential<'_>, route: &Route) -> bool {
+        match (&self.verifier, credential) {
+            (Verifier::Jwt(tokens), Credential::Sent(token)) => {
+                route.bearers.signed > 1 && !tokens.is_issuer_of(token)
+            }
+            _ => false,
         }
     }
 
@@ -197,7 +207,7 @@ impl Scheme {
         match (&self.verifier, credential) {
             (_, Credential::Ambiguous) => Err(Refusal::new(Code::CredentialAmbiguous).advice(challenges(route))),
             (Verifier::Jwt(tokens), Credential::Sent(token)) => {
-                if route.bearers.signed > 1 && !tokens.is_issuer_of(token) {
+                if self.passes_over(credential, route) {
                     return Ok(None);
                 }
                 tokens.verify(token, now).await.map(Some)

@@ -1,9 +1,11 @@
 //! Credential: where in a request it stands.
 
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, COOKIE, SEC_WEBSOCKET_PROTOCOL};
+use aws_lc_rs::digest::{SHA256, digest};
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, HeaderValue};
 
 use crate::base::client_certificate::ClientCertificate;
+use crate::base::cookies;
 use crate::base::head::{Head, Occurrence};
 
 /// What every API key begins with when it comes as a bearer token.
@@ -108,7 +110,7 @@ fn authorization<'a>(head: &Head<'a>, scheme: &str, wanted: impl Fn(&str) -> boo
         Occurrence::Absent => Credential::Absent,
         Occurrence::Repeated => Credential::Ambiguous,
         Occurrence::Once(value) => {
-            let parts = value.to_str().ok().and_then(|value| value.split_once(' '));
+            let parts = text(value).and_then(|value| value.split_once(' '));
             let credential =
                 parts.filter(|(name, _)| name.eq_ignore_ascii_case(scheme)).map(|(_, rest)| rest.trim_matches(' '));
             credential.filter(|credential| wanted(credential)).map_or(Credential::Absent, Credential::Sent)
@@ -116,11 +118,24 @@ fn authorization<'a>(head: &Head<'a>, scheme: &str, wanted: impl Fn(&str) -> boo
     }
 }
 
-/// A cookie (RFC 6265 §4.2.1).
+/// A field's text, as `HeaderValue::to_str` reads it, which looks at one byte at a time; tokens are long. A field holds no control
+/// characters, so that what is ASCII is visible.
+fn text(value: &HeaderValue) -> Option<&str> {
+    let bytes = value.as_bytes();
+    if bytes.is_ascii() { std::str::from_utf8(bytes).ok() } else { None }
+}
+
+/// What a credential is remembered by: its SHA-256.
+pub(super) fn hash(credential: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    // SHA-256 has 32 bytes by definition.
+    bytes.copy_from_slice(digest(&SHA256, credential.as_bytes()).as_ref());
+    bytes
+}
+
+/// A cookie's value.
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Credential<'a> {
-    let fields = headers.get_all(COOKIE).iter().filter_map(|field| field.to_str().ok());
-    let pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    only(pairs.filter(|(found, _)| *found == name).map(|(_, value)| value.trim_matches('"')))
+    only(cookies::pairs(headers).filter(|(found, _)| *found == name).map(|(_, value)| value.trim_matches('"')))
 }
 
 /// A parameter of the query. Tokens need no percent codes, so none are read.
@@ -166,8 +181,6 @@ pub(crate) fn protocols_without_token(headers: &HeaderMap) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, Method};
-
     use super::*;
 
     const PLACES: Places = Places { cookie: None, query: None, websocket_protocol: false };
@@ -177,18 +190,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_str(value).expect("a value"));
         }
-        look(&Head {
-            method: &Method::GET,
-            path: b"/",
-            query,
-            target_bytes: 1,
-            authority: None,
-            headers: &headers,
-            peer: [127, 0, 0, 1].into(),
-            encrypted: true,
-            http2: false,
-            client_certificate: None,
-        })
+        look(&Head { query, ..Head::plain(&headers) })
     }
 
     #[test]

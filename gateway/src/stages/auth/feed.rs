@@ -6,6 +6,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use common::body::{self, BodyError};
 use common::secret::Secret;
 use common::telemetry::with_causes;
 use prometheus::IntGauge;
@@ -39,8 +40,8 @@ pub(crate) struct Feed {
 enum FeedError {
     #[error("the feed of withdrawals could not be asked")]
     Ask(#[source] reqwest::Error),
-    #[error("the feed of withdrawals answered more than {ANSWER_BYTES_MAX} bytes")]
-    TooLarge,
+    #[error("the feed of withdrawals could not be read")]
+    Read(#[from] BodyError),
     #[error("the feed of withdrawals did not answer in its form")]
     Form(#[source] serde_json::Error),
     #[error("the feed of withdrawals has no address")]
@@ -95,14 +96,7 @@ impl Feed {
             request = request.bearer_auth(secret.expose());
         }
         let answer = request.send().await.and_then(reqwest::Response::error_for_status);
-        let mut answer = answer.map_err(FeedError::Ask)?;
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(FeedError::Ask)? {
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(FeedError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let body = body::read(answer.map_err(FeedError::Ask)?, ANSWER_BYTES_MAX).await?;
         serde_json::from_slice(&body).map_err(FeedError::Form)
     }
 }

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest::{SHA256, digest};
+use common::body::{self, BodyError};
 use common::code::Code;
 use common::secret::Secret;
 use common::telemetry::with_causes;
 use prometheus::IntCounterVec;
 
-use super::claims::{Claims, Reader};
+use super::claims::{ClaimWrong, Claims, Reader};
+use super::credential::hash;
 use super::identity::{Identity, Method};
 use crate::base::refusal::Refusal;
 use crate::config::checked::Introspection;
@@ -56,8 +57,8 @@ pub(crate) struct Introspector {
 pub(super) enum LookupError {
     #[error("the source of credentials could not be asked")]
     Ask(#[source] reqwest::Error),
-    #[error("the source of credentials answered more than {ANSWER_BYTES_MAX} bytes")]
-    TooLarge,
+    #[error("the answer of the source of credentials could not be read")]
+    Read(#[from] BodyError),
     #[error("the source of credentials did not answer in the form of RFC 7662")]
     Form(#[source] serde_json::Error),
     #[error("the source of credentials called one active and did not say in usable words whose it is")]
@@ -101,6 +102,11 @@ impl Introspector {
         }
     }
 
+    /// Whose credential it would be, had the source answered with these claims.
+    pub(super) fn assume(&self, claims: &Claims) -> Result<Identity, ClaimWrong> {
+        self.reader.identity(claims, self.method)
+    }
+
     /// Whose credential it is; `None` when it is not good.
     ///
     /// # Errors
@@ -131,14 +137,7 @@ impl Introspector {
             (_, None) => request,
         };
         let answer = request.send().await.and_then(reqwest::Response::error_for_status);
-        let mut answer = answer.map_err(LookupError::Ask)?;
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(LookupError::Ask)? {
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(LookupError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let body = body::read(answer.map_err(LookupError::Ask)?, ANSWER_BYTES_MAX).await?;
         let claims: Claims = serde_json::from_slice(&body).map_err(LookupError::Form)?;
         let meant_for_us = self.audience.as_ref().is_none_or(|audience| claims.names("aud", audience));
         if !claims.is_true("active") || !meant_for_us {
@@ -178,10 +177,7 @@ pub(super) async fn recall(
     now: Now,
     look_up: impl Future<Output = Result<Known, LookupError>>,
 ) -> Result<Option<Arc<Identity>>, Refusal> {
-    let mut hash = [0; 32];
-    // SHA-256 has 32 bytes by definition.
-    hash.copy_from_slice(digest(&SHA256, credential.as_bytes()).as_ref());
-    let known = known.try_get_with(hash, look_up).await.map_err(|error: Arc<LookupError>| {
+    let known = known.try_get_with(hash(credential), look_up).await.map_err(|error: Arc<LookupError>| {
         tracing::warn!(scheme = %scheme, error = with_causes(&*error), "credential not checked");
         Refusal::new(Code::KeySourceUnavailable)
     })?;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use common::body::{self, BodyError};
 use common::telemetry::with_causes;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -73,8 +74,8 @@ struct Source {
 pub(crate) enum KeySetError {
     #[error("the key set could not be fetched")]
     Fetch(#[source] reqwest::Error),
-    #[error("the key set is larger than {KEY_SET_BYTES_MAX} bytes")]
-    TooLarge,
+    #[error("the key set could not be read")]
+    Read(#[from] BodyError),
     #[error("the key set is not a JWK set")]
     NotAKeySet(#[source] serde_json::Error),
     #[error("the key set holds no key that could be used")]
@@ -147,6 +148,14 @@ impl KeyStore {
         found
     }
 
+    /// Fetches once, where keys are fetched; whether there are keys now.
+    pub(crate) async fn fetch_now(&self) -> bool {
+        if let Some(source) = &self.source {
+            self.fetch(source).await;
+        }
+        self.is_ready()
+    }
+
     /// Fetches once; whether that brought a set.
     async fn fetch(&self, source: &Source) -> bool {
         let outcome = source.fetch().await;
@@ -217,15 +226,7 @@ impl Source {
     async fn fetch_from(&self, url: &url::Url) -> Result<Vec<Arc<Key>>, KeySetError> {
         let request = self.client.get(url.clone()).timeout(self.set.timeout.duration());
         let answer = request.send().await.and_then(reqwest::Response::error_for_status);
-        let mut answer = answer.map_err(KeySetError::Fetch)?;
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(KeySetError::Fetch)? {
-            if body.len() + chunk.len() > KEY_SET_BYTES_MAX {
-                return Err(KeySetError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        parse(&body)
+        parse(&body::read(answer.map_err(KeySetError::Fetch)?, KEY_SET_BYTES_MAX).await?)
     }
 }
 

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use common::code::Code;
@@ -14,8 +13,8 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation};
 use serde::Deserialize;
 
-use super::claims::{Claims, Reader};
-use super::credential::Places;
+use super::claims::{ClaimWrong, Claims, Reader};
+use super::credential::{Places, hash};
 use super::identity::{Identity, Method};
 use super::jwks::{Key, KeyStore, Lookup};
 use crate::base::refusal::{Advice, Challenge, Refusal};
@@ -36,7 +35,7 @@ pub(crate) struct JwtVerifier {
     leeway_seconds: u64,
     reader: Reader,
     places: Places,
-    verified: moka::sync::Cache<[u8; 32], Verified>,
+    verified: moka::sync::Cache<[u8; 32], Verified, ahash::RandomState>,
 }
 
 /// A token that was good when it was looked at.
@@ -74,7 +73,9 @@ impl JwtVerifier {
             issuer: jwt.issuer.clone(),
             audience: jwt.audience.clone(),
             leeway_seconds: jwt.leeway.as_secs(),
-            verified: moka::sync::Cache::new(jwt.cache_max.into()),
+            verified: moka::sync::Cache::builder()
+                .max_capacity(jwt.cache_max.into())
+                .build_with_hasher(ahash::RandomState::new()),
         }
     }
 
@@ -86,6 +87,15 @@ impl JwtVerifier {
     /// Where a token may stand.
     pub(super) fn places(&self) -> &Places {
         &self.places
+    }
+
+    /// Whose token these claims would be, were they signed; `None` for another issuer's. Signature, audience and times are
+    /// taken to be good.
+    pub(super) fn assume(&self, claims: &Claims) -> Option<Result<Identity, ClaimWrong>> {
+        match claims.text("iss") {
+            Ok(Some(issuer)) if issuer != self.issuer => None,
+            _ => Some(self.reader.identity(claims, Method::Jwt)),
+        }
     }
 
     /// Whether the token says that it is of this scheme's issuer. Nothing is believed by that; it chooses who judges.
@@ -174,13 +184,6 @@ impl JwtVerifier {
         let checked = jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation);
         checked.map(|token| token.claims).map_err(|error| refusal(code_of(error.kind())))
     }
-}
-
-fn hash(token: &str) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    // SHA-256 has 32 bytes by definition.
-    bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-    bytes
 }
 
 pub(super) fn refusal(code: Code) -> Refusal {

@@ -19,6 +19,7 @@ mod introspect;
 pub(crate) mod jwks;
 pub(crate) mod jwt;
 mod key_file;
+pub(crate) mod rehearse;
 pub(crate) mod revocations;
 
 pub(crate) use identity::Identity;

@@ -10,6 +10,7 @@ use http::header::LOCATION;
 use super::rewrite::without;
 use crate::base::reply::Reply;
 use crate::config::checked::{Does, Redirect, Respond};
+use crate::route::host;
 use crate::stages::verdict::Verdict;
 
 /// What a route answers by itself.
@@ -50,6 +51,15 @@ impl Answer {
             }
         }
     }
+}
+
+/// Sends a plain client to the same URL with `https`; `None` where the request names no host. 308 keeps method and body
+/// (RFC 9110 §15.4.9).
+pub(crate) fn to_https(host: Option<&str>, target: &str, port: u16) -> Option<Reply> {
+    let host = host.and_then(host::normalise)?;
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    let location = HeaderValue::from_str(&format!("https://{host}{port}{target}")).ok()?;
+    Some(Reply { status: 308, headers: vec![(LOCATION, location)], body: Bytes::new() })
 }
 
 /// Always there: a URL is plain ASCII, and so is what is put behind it.

@@ -40,6 +40,15 @@ pub(crate) struct Deadline {
     pub until_head: bool,
 }
 
+/// Which waits for a server are shorter than its own because of the deadline. To be late for them is no fault of the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WaitsCut {
+    /// Those for a piece of its answer.
+    pub read: bool,
+    /// Those until it takes a piece of the request.
+    pub write: bool,
+}
+
 impl Deadline {
     /// The time that is left.
     pub(crate) fn left(self) -> Duration {
@@ -104,7 +113,8 @@ pub(crate) fn refusal() -> Refusal {
     Refusal::new(Code::UpstreamTimeout).policy(&NAME).detail("the time for the whole request is over")
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+/// Whether the client speaks gRPC, to which an HTTP status means nothing.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 

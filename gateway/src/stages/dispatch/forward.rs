@@ -4,8 +4,7 @@
 //! name never arrives. Names with an underscore go too, unless the settings say otherwise: servers that turn `-` into `_`
 //! could not tell them apart.
 
-use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::deadline::{self, X_EXPECTED_TIMEOUT};
 use super::mirror::X_MIRRORED;
+use crate::base::connection_notes::Introduction;
 use crate::base::head::Head;
 use crate::base::reply::X_REQUEST_ID;
 use crate::base::telemetry::traces::{TRACEPARENT, TRACESTATE};
@@ -37,13 +37,31 @@ const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain
 const VIA_HTTP1: HeaderValue = HeaderValue::from_static("1.1 capibara6");
 const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 capibara6");
 
-/// Where header edits go: Pingora's request, or a plain map in a test.
+/// Where header edits go: Pingora's request, or a plain map where nothing is sent.
 pub(crate) trait HeaderSink {
     /// The headers as they are now.
     fn fields(&self) -> &HeaderMap;
     fn set(&mut self, name: HeaderName, value: HeaderValue);
     fn append(&mut self, name: HeaderName, value: HeaderValue);
     fn remove(&mut self, name: &HeaderName);
+}
+
+impl HeaderSink for HeaderMap {
+    fn fields(&self) -> &HeaderMap {
+        self
+    }
+
+    fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.insert(name, value);
+    }
+
+    fn append(&mut self, name: HeaderName, value: HeaderValue) {
+        HeaderMap::append(self, name, value);
+    }
+
+    fn remove(&mut self, name: &HeaderName) {
+        HeaderMap::remove(self, name);
+    }
 }
 
 /// Makes a request's headers what an upstream may believe.
@@ -164,27 +182,19 @@ fn forwarded(head: &Head<'_>, context: &Context, sink: &mut impl HeaderSink) {
     let trusted = context.client.is_some_and(|client| client.through_trusted_proxy);
     // The last field is the one that the nearest, trusted proxy has set or added.
     let kept = |name: &HeaderName| if trusted { head.headers.get_all(name).iter().next_back() } else { None };
-    let peer = head.peer.to_canonical();
-    let chain = match kept(&X_FORWARDED_FOR) {
-        Some(_) => joined(head.headers, &X_FORWARDED_FOR, &peer.to_string()),
-        None => peer.to_string(),
-    };
-    set_text(sink, X_FORWARDED_FOR, &chain);
-    let proto = if head.encrypted { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
-    let proto = kept(&X_FORWARDED_PROTO).cloned().unwrap_or(proto);
     let host = head.host().unwrap_or("");
-    let mut element = String::with_capacity(80);
-    // Writing to a String cannot fail; the host was checked, so it needs no escapes.
-    let _ = match peer {
-        IpAddr::V4(ip) => write!(element, "for={ip}"),
-        IpAddr::V6(ip) => write!(element, "for=\"[{ip}]\""),
-    };
-    let _ = write!(element, ";host=\"{host}\";proto={}", if head.encrypted { "https" } else { "http" });
-    if kept(&FORWARDED).is_some() {
-        element = joined(head.headers, &FORWARDED, &element);
+    if let Some(own) = introduction(head, host) {
+        match kept(&X_FORWARDED_FOR) {
+            Some(_) => set_text(sink, X_FORWARDED_FOR, &joined(head.headers, &X_FORWARDED_FOR, &own.address)),
+            None => sink.set(X_FORWARDED_FOR, own.address.clone()),
+        }
+        match kept(&FORWARDED) {
+            Some(_) => set_text(sink, FORWARDED, &joined(head.headers, &FORWARDED, &own.element)),
+            None => sink.set(FORWARDED, own.element.clone()),
+        }
     }
-    set_text(sink, FORWARDED, &element);
-    sink.set(X_FORWARDED_PROTO, proto);
+    let proto = HeaderValue::from_static(proto(head.encrypted));
+    sink.set(X_FORWARDED_PROTO, kept(&X_FORWARDED_PROTO).cloned().unwrap_or(proto));
     match kept(&X_FORWARDED_HOST) {
         Some(before) => sink.set(X_FORWARDED_HOST, before.clone()),
         None => match head.headers.get(HOST) {
@@ -198,14 +208,40 @@ fn forwarded(head: &Head<'_>, context: &Context, sink: &mut impl HeaderSink) {
     }
 }
 
+/// What is said of the client's connection: made with its first request, and kept for all that ask for the same host.
+fn introduction<'h>(head: &Head<'h>, host: &str) -> Option<Cow<'h, Introduction>> {
+    if let Some(known) = head.notes.and_then(|notes| notes.introduction(host)) {
+        return Some(Cow::Borrowed(known));
+    }
+    let peer = head.peer.to_canonical();
+    let (before, behind) = if peer.is_ipv6() { ("for=\"[", "]\"") } else { ("for=", "") };
+    let address = peer.to_string();
+    // The host was checked, so it needs no escapes.
+    let element = format!("{before}{address}{behind};host=\"{host}\";proto={}", proto(head.encrypted));
+    let own = Introduction {
+        host: host.into(),
+        address: HeaderValue::from_str(&address).ok()?,
+        element: HeaderValue::from_str(&element).ok()?,
+    };
+    if let Some(notes) = head.notes {
+        notes.introduce(&own);
+    }
+    Some(Cow::Owned(own))
+}
+
+fn proto(encrypted: bool) -> &'static str {
+    if encrypted { "https" } else { "http" }
+}
+
 /// Every field of this name in one list, and our own element behind them.
-fn joined(headers: &HeaderMap, name: &HeaderName, own: &str) -> String {
+fn joined(headers: &HeaderMap, name: &HeaderName, own: &HeaderValue) -> String {
     let mut list = String::with_capacity(96);
     for field in headers.get_all(name).iter().filter_map(|field| field.to_str().ok()) {
         list.push_str(field);
         list.push_str(", ");
     }
-    list.push_str(own);
+    // An address or an element of ours, which are plain.
+    list.push_str(own.to_str().unwrap_or_default());
     list
 }
 
@@ -223,31 +259,13 @@ fn set_text(sink: &mut impl HeaderSink, name: HeaderName, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::sync::Arc;
 
-    use http::Method;
-
     use super::*;
+    use crate::base::connection_notes::ConnectionNotes;
     use crate::stages::admission::address::Client;
     use crate::stages::auth::{Identity, Method as AuthMethod};
-
-    impl HeaderSink for HeaderMap {
-        fn fields(&self) -> &HeaderMap {
-            self
-        }
-
-        fn set(&mut self, name: HeaderName, value: HeaderValue) {
-            self.insert(name, value);
-        }
-
-        fn append(&mut self, name: HeaderName, value: HeaderValue) {
-            HeaderMap::append(self, name, value);
-        }
-
-        fn remove(&mut self, name: &HeaderName) {
-            HeaderMap::remove(self, name);
-        }
-    }
 
     fn rewritten(fields: &[(&'static str, &'static str)], trusted: bool, identity: Option<Identity>) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -258,18 +276,7 @@ mod tests {
         let mut context = Context::new();
         context.client = Some(Client { ip, network: ip, through_trusted_proxy: trusted });
         context.identity = identity.map(Arc::new);
-        let head = Head {
-            method: &Method::GET,
-            path: b"/",
-            query: None,
-            target_bytes: 1,
-            authority: None,
-            headers: &headers,
-            peer: ip,
-            encrypted: true,
-            http2: false,
-            client_certificate: None,
-        };
+        let head = Head { peer: ip, ..Head::plain(&headers) };
         let mut sink = headers.clone();
         rewrite(&head, &context, &mut sink);
         sink
@@ -309,6 +316,22 @@ mod tests {
         assert_eq!(sent["authorization"], "Bearer t");
         assert_eq!(sent["cookie"], "a=1; b=2");
         assert!(!rewritten(&spoofed, false, None).contains_key("x-auth-subject"));
+    }
+
+    #[test]
+    fn a_connection_is_introduced_by_the_host_that_a_request_asks_for() {
+        let notes = ConnectionNotes::blank();
+        let element = |host: &'static str| {
+            let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static(host))]);
+            let head = Head { notes: Some(&notes), ..Head::plain(&headers) };
+            let mut sink = HeaderMap::new();
+            forwarded(&head, &Context::new(), &mut sink);
+            sink["forwarded"].clone()
+        };
+        for host in ["a.test", "a.test", "b.test", "a.test"] {
+            assert_eq!(element(host), format!("for=127.0.0.1;host=\"{host}\";proto=https"));
+        }
+        assert!(notes.introduction("a.test").is_some() && notes.introduction("b.test").is_none());
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use common::clock::{Clock as _, SystemClock};
 use common::code::Code;
 use http::HeaderMap;
-use http::header::COOKIE;
 
 use super::deadline::{self, Deadline};
+use crate::base::cookies;
 use crate::base::refusal::{Advice, Refusal};
 use crate::config::checked::HashBy;
 use crate::stages::context::Context;
@@ -52,7 +52,7 @@ pub(crate) async fn pick(route: &Route, headers: &HeaderMap, context: &mut Conte
         traced.attempt_began(&ticket.endpoint.label);
     }
     notes.attempt_began_ns = Some(SystemClock.steady_ns());
-    (notes.body_bytes, notes.body_began_ns) = (0, None);
+    (notes.body_bytes, notes.body_began_ns, notes.answered_ns) = (0, None, None);
     notes.ticket = Some(ticket);
     Ok(())
 }
@@ -82,7 +82,7 @@ fn wish(pool: &Pool, headers: &HeaderMap, context: &Context) -> Wish {
 }
 
 /// The hash of what tells callers apart, where the request has it.
-fn key(by: &HashBy, headers: &HeaderMap, context: &Context) -> Option<u64> {
+pub(crate) fn key(by: &HashBy, headers: &HeaderMap, context: &Context) -> Option<u64> {
     match by {
         HashBy::ClientIp => match context.client?.network {
             IpAddr::V4(ip) => Some(hash(&ip.octets())),
@@ -94,9 +94,7 @@ fn key(by: &HashBy, headers: &HeaderMap, context: &Context) -> Option<u64> {
     }
 }
 
-/// A cookie's value (RFC 6265 §4.2.1), the first of its name.
+/// A cookie's value, the first of its name.
 fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    let fields = headers.get_all(COOKIE).iter().filter_map(|field| field.to_str().ok());
-    let mut pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+    cookies::pairs(headers).find(|(found, _)| *found == name).map(|(_, value)| value)
 }

@@ -24,7 +24,7 @@ pub(crate) struct Split {
 #[derive(Debug)]
 pub(crate) struct Side {
     pub pool: Arc<Pool>,
-    weight: u16,
+    pub weight: u16,
     /// A number made from its name.
     hash: u64,
     /// Requests that it got.
@@ -41,6 +41,11 @@ impl Split {
     pub(crate) fn new(sides: Vec<Side>, by: Option<HashBy>) -> Self {
         let weights = sides.iter().map(|side| u32::from(side.weight)).sum();
         Self { sides: sides.into(), by, weights }
+    }
+
+    /// Who is asked.
+    pub(crate) fn sides(&self) -> &[Side] {
+        &self.sides
     }
 
     /// What tells callers apart; `None` where there is nothing to tell.

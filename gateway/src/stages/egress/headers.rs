@@ -9,25 +9,30 @@ use crate::stages::dispatch::forward::HeaderSink;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// The fields that were meant for the connection to the upstream (RFC 9110 §7.6.1). A change of protocols lives off them,
-/// so there they stay. Most answers have none, and then nothing is allocated.
-pub(crate) fn unwanted(answer: &HeaderMap, switching_protocols: bool) -> Vec<HeaderName> {
-    if switching_protocols {
-        return Vec::new();
-    }
-    let nominated = answer.get_all(CONNECTION).iter().filter_map(|field| field.to_str().ok());
-    let nominated = nominated.flat_map(|field| field.split(',')).map(str::trim).filter(|name| !is_framing(name));
-    let nominated = nominated.filter_map(|name| HeaderName::try_from(name).ok());
-    let known = [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, TRAILER, UPGRADE, CONNECTION];
-    nominated.chain(known).filter(|name| answer.contains_key(name)).collect()
-}
+/// What is meant for one connection, named or not.
+static OF_ONE_CONNECTION: [HeaderName; 6] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, TRAILER, UPGRADE];
 
-/// Takes those away, and names the request.
-pub(crate) fn rewrite(unwanted: &[HeaderName], request_id: &HeaderValue, sink: &mut impl HeaderSink) {
-    for name in unwanted {
-        sink.remove(name);
+/// Takes away the fields that were meant for the connection to the upstream (RFC 9110 §7.6.1), and names the request. A change of
+/// protocols lives off those fields, so there they stay.
+pub(crate) fn rewrite(switching_protocols: bool, request_id: &HeaderValue, sink: &mut impl HeaderSink) {
+    if !switching_protocols {
+        for name in nominated(sink.fields()) {
+            sink.remove(&name);
+        }
+        for name in &OF_ONE_CONNECTION {
+            sink.remove(name);
+        }
     }
     sink.set(X_REQUEST_ID, request_id.clone());
+}
+
+/// The fields that `Connection` names. Most answers name none, and then nothing is allocated.
+fn nominated(answer: &HeaderMap) -> Vec<HeaderName> {
+    let fields = answer.get_all(CONNECTION).iter().filter_map(|field| field.to_str().ok());
+    let names = fields.flat_map(|field| field.split(',')).map(str::trim);
+    let names = names.filter(|name| !is_option(name) && !is_framing(name));
+    names.filter_map(|name| HeaderName::try_from(name).ok()).collect()
 }
 
 /// Takes away what clients never see.
@@ -44,6 +49,11 @@ pub(crate) fn vary(field: &HeaderName, sink: &mut impl HeaderSink) {
     if !said.any(|name| name == "*" || name.eq_ignore_ascii_case(field.as_str())) {
         sink.append(VARY, HeaderValue::from_name(field.clone()));
     }
+}
+
+/// What an answer says of the connection itself.
+fn is_option(name: &str) -> bool {
+    ["keep-alive", "close"].iter().any(|option| option.eq_ignore_ascii_case(name))
 }
 
 /// An answer must not talk us out of its own length.
@@ -70,8 +80,8 @@ mod tests {
         ] {
             answer.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let mut sink = answer.clone();
-        rewrite(&unwanted(&answer, false), &HeaderValue::from_static("r-1"), &mut sink);
+        let mut sink = answer;
+        rewrite(false, &HeaderValue::from_static("r-1"), &mut sink);
         let mut left: Vec<_> = sink.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "x-end", "x-request-id"]);

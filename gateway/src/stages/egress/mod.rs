@@ -9,5 +9,6 @@ pub(crate) mod cors;
 pub(crate) mod failure;
 pub(crate) mod headers;
 pub(crate) mod limits;
+pub(crate) mod own;
 pub(crate) mod security;
 pub(crate) mod sticky;

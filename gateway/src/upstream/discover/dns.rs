@@ -49,7 +49,11 @@ impl Dns {
     }
 
     async fn hosts(&self, name: &str, port: u16, weight: u16) -> Result<Vec<Target>, String> {
-        let found = self.resolver.lookup_ip(name).await.map_err(|error| error.to_string())?;
+        let found = match self.resolver.lookup_ip(name).await {
+            // A host that has no address, or none yet, is no server; it must not hide the others of a service.
+            Err(error) if error.is_no_records_found() => return Ok(Vec::new()),
+            found => found.map_err(|error| error.to_string())?,
+        };
         let place = |ip| Target { at: Place::Ip(SocketAddr::new(ip, port)), weight };
         Ok(found.iter().map(place).collect())
     }
@@ -71,7 +75,9 @@ impl Dns {
         let best = services.iter().map(|(priority, ..)| *priority).min();
         let heaviest = services.iter().map(|(_, weight, ..)| *weight).max().unwrap_or(1);
         let mut targets = Vec::new();
-        for (_, weight, port, host) in services.into_iter().filter(|(priority, ..)| Some(*priority) == best) {
+        let services = services.into_iter().filter(|(priority, ..)| Some(*priority) == best);
+        // Each of them is a question more.
+        for (_, weight, port, host) in services.take(TARGETS_MAX) {
             targets.extend(self.hosts(&host, port, scaled(weight, heaviest)).await?);
         }
         Ok(targets)

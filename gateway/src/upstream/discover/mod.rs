@@ -15,6 +15,7 @@ mod kubernetes;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use common::backoff;
 use common::settings::Mistake;
 
 use super::pool::Pool;
@@ -49,7 +50,7 @@ pub(crate) fn check(source: &Source) -> Result<(), Mistake> {
 
 /// Looks at the pool's interval, or as soon as there is news, until the pool is gone. Does nothing where the servers are listed.
 pub(crate) fn follow(pool: &Arc<Pool>) {
-    let (every, mut look): (Duration, Box<dyn Look>) = match pool.source() {
+    let (every, look): (Duration, Box<dyn Look>) = match pool.source() {
         Source::Fixed(_) => return,
         Source::Dns { name, servers, every } => match dns::Dns::new(name.clone(), servers) {
             Ok(dns) => (*every, Box::new(dns)),
@@ -61,43 +62,48 @@ pub(crate) fn follow(pool: &Arc<Pool>) {
         Source::File { file, every } => (*every, Box::new(file::File::new(file.value.clone()))),
         Source::Kubernetes(settings) => (Duration::ZERO, Box::new(kubernetes::Kubernetes::new((**settings).clone()))),
     };
-    let pool = Arc::downgrade(pool);
-    tokio::spawn(async move {
-        let (mut found_once, mut failures) = (false, 0_u32);
-        loop {
-            let found = tokio::select! {
-                found = look.look() => found,
-                () = gone(&pool) => return,
-            };
-            let Some(pool) = pool.upgrade() else { return };
-            match found {
-                Ok(targets) if !targets.is_empty() || look.is_told() => {
-                    if std::mem::take(&mut failures) > 0 {
-                        tracing::info!(upstream = %pool.name, "servers can be found again");
-                    }
-                    found_once = true;
-                    pool.update(&targets);
+    tokio::spawn(keep_looking(Arc::downgrade(pool), look, every));
+}
+
+/// Looks, tells the pool and waits, until the pool is gone.
+async fn keep_looking(pool: Weak<Pool>, mut look: Box<dyn Look>, every: Duration) {
+    let (mut found_once, mut failures) = (false, 0_u32);
+    loop {
+        let found = tokio::select! {
+            found = look.look() => found,
+            () = gone(&pool) => return,
+        };
+        let Some(alive) = pool.upgrade() else { return };
+        match found {
+            Ok(targets) if !targets.is_empty() || look.is_told() => {
+                if std::mem::take(&mut failures) > 0 {
+                    tracing::info!(upstream = %alive.name, "servers can be found again");
                 }
-                outcome => {
-                    let error = outcome.err().unwrap_or_else(|| "nobody is there".to_owned());
-                    // Once an outage.
-                    if failures == 0 {
-                        tracing::warn!(upstream = %pool.name, error, "servers cannot be found, those of before are kept");
-                    }
-                    failures = failures.saturating_add(1);
-                }
+                found_once = true;
+                alive.update(&targets);
             }
-            drop(pool);
-            let wait = if look.is_told() {
-                again_after(failures)
-            } else if found_once {
-                every
-            } else {
-                every.min(FIRST_LOOKS_EVERY)
-            };
-            tokio::time::sleep(wait).await;
+            outcome => {
+                let error = outcome.err().unwrap_or_else(|| "nobody is there".to_owned());
+                // Once an outage.
+                if failures == 0 {
+                    tracing::warn!(upstream = %alive.name, error, "servers cannot be found, those of before are kept");
+                }
+                failures = failures.saturating_add(1);
+            }
         }
-    });
+        drop(alive);
+        let wait = if look.is_told() {
+            again_after(failures)
+        } else if found_once {
+            every
+        } else {
+            every.min(FIRST_LOOKS_EVERY)
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = gone(&pool) => return,
+        }
+    }
 }
 
 /// Returns when nobody holds the pool any more.
@@ -112,8 +118,7 @@ fn again_after(failures: u32) -> Duration {
     if failures == 0 {
         return Duration::ZERO;
     }
-    let doubled = FIRST_LOOKS_EVERY.saturating_mul(1 << (failures - 1).min(10));
-    doubled.min(AGAIN_AFTER_MAX).mul_f64(1.0 - rand::random::<f64>() / 2.0)
+    backoff::spread(backoff::wait_after(failures, FIRST_LOOKS_EVERY, AGAIN_AFTER_MAX))
 }
 
 /// One way to find servers.
@@ -131,6 +136,34 @@ trait Look: Send {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::telemetry::metrics::Metrics;
+    use crate::config;
+    use crate::config::checked::Place;
+
+    /// Finds one server, at once.
+    struct One;
+
+    #[async_trait::async_trait]
+    impl Look for One {
+        async fn look(&mut self) -> Result<Vec<Target>, String> {
+            Ok(vec![Target { at: Place::Ip(([127, 0, 0, 1], 1).into()), weight: 1 }])
+        }
+    }
+
+    #[tokio::test]
+    async fn looking_ends_with_the_pool_however_long_the_interval() {
+        let text =
+            "version: 1\nlisteners: { http: { bind: 127.0.0.1:0 } }\nupstreams:\n  api: { targets: [127.0.0.1:2] }\n";
+        let config = config::parse("test", text).expect("a sound configuration");
+        let metrics = Arc::new(Metrics::new().expect("names are unique"));
+        let pool = Arc::new(Pool::new(&config.upstreams[0], None, None, &metrics));
+        let looking = tokio::spawn(keep_looking(Arc::downgrade(&pool), Box::new(One), Duration::from_hours(1)));
+        while &*pool.endpoints()[0].label != "127.0.0.1:1" {
+            tokio::task::yield_now().await;
+        }
+        drop(pool);
+        tokio::time::timeout(10 * GONE_WITHIN, looking).await.expect("it ends").expect("no panic");
+    }
 
     #[test]
     fn waits_grow_up_to_a_bound_and_are_spread() {

@@ -33,6 +33,12 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().expect("header fields are text in these tests"))
     }
 
+    /// Every value of a field, in their order.
+    pub fn values(&self, name: &str) -> Vec<&str> {
+        let values = self.headers.get_all(name).iter();
+        values.map(|value| value.to_str().expect("header fields are text in these tests")).collect()
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("the body is not JSON ({error}): {self:?}"))

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use testkit::install_crypto;
 use testkit::process::{Ended, Program};
+use testkit::wait::{PATIENCE, until};
 
 use super::client::{self, Answer};
 
@@ -92,6 +93,26 @@ impl Gateway {
         client::send(client::plain().get(format!("http://{}{path}", self.admin))).await
     }
 
+    /// Its metrics, in Prometheus' text format.
+    pub async fn metrics(&self) -> String {
+        let answer = self.admin("/metrics").await;
+        String::from_utf8_lossy(&answer.expect_status(200).body).into_owned()
+    }
+
+    /// The value of a metric, by its whole name with labels; `None` when it is not shown.
+    pub async fn metric(&self, name: &str) -> Option<String> {
+        let metrics = self.metrics().await;
+        metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned)
+    }
+
+    /// Waits until the metrics have this line.
+    pub async fn until_metrics_say(&self, line: &str) {
+        until(&format!("the metrics say {line}"), PATIENCE, async || {
+            self.metrics().await.lines().any(|told| told == line).then_some(())
+        })
+        .await;
+    }
+
     /// Tells the admin listener something, in JSON.
     pub async fn admin_post(&self, path: &str, body: &Value) -> Answer {
         client::send(client::plain().post(format!("http://{}{path}", self.admin)).json(body)).await
@@ -138,6 +159,15 @@ pub fn command(name: &str, file: &Path) -> Command {
     let mut command = Command::new(binary());
     command.arg(name).arg("-c").arg(file);
     command
+}
+
+/// Makes a key by the gateway's own command; the key and its entry.
+pub fn new_key(arguments: &[&str]) -> (String, String) {
+    let made = Command::new(binary()).args(["key", "new"]).args(arguments).output().expect("the gateway runs");
+    assert!(made.status.success(), "{made:?}");
+    let said = String::from_utf8(made.stderr).expect("text");
+    let key = said.trim().rsplit(' ').next().expect("a key").to_owned();
+    (key, String::from_utf8(made.stdout).expect("text"))
 }
 
 /// Writes settings to `gateway.yaml` in a folder.

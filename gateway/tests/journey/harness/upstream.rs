@@ -81,6 +81,17 @@ impl Echo {
         Self { server, seen }
     }
 
+    /// Starts so many, on one port of 127.0.0.`first` and the addresses behind it, as a name with several addresses needs.
+    pub async fn start_row(first: u8, count: u8) -> Vec<Self> {
+        let one = Self::start_at(SocketAddr::from(([127, 0, 0, first], 0))).await;
+        let port = one.address().port();
+        let mut row = vec![one];
+        for last in 1..count {
+            row.push(Self::start_at(SocketAddr::from(([127, 0, 0, first + last], port))).await);
+        }
+        row
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.server.address

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use common::body;
 use common::secret::SecretRef;
 use url::Url;
 
@@ -93,7 +94,7 @@ impl Api {
             let mut query = vec![("limit", PAGE_SLICES.to_string())];
             query.extend(next.map(|next| ("continue", next)));
             let answer = self.ask(&query, LIST_TIMEOUT).await?;
-            let page = body(answer, PAGE_BYTES_MAX).await?;
+            let page = body::read(answer, PAGE_BYTES_MAX).await?;
             let page: Page = serde_json::from_slice(&page).map_err(KubernetesError::Form)?;
             for slice in page.items.into_iter().flatten() {
                 slices.put(slice)?;
@@ -138,7 +139,7 @@ impl Api {
         if status.is_success() {
             return Ok(answer);
         }
-        let said = body(answer, REFUSAL_BYTES_MAX).await?;
+        let said = body::read(answer, REFUSAL_BYTES_MAX).await?;
         // Not every refusal has the form: one of a proxy in between is text.
         let said: Status = serde_json::from_slice(&said).unwrap_or_default();
         Err(said.into_error(status.as_u16()))
@@ -162,7 +163,7 @@ impl Watch {
             }
             self.searched = self.unread.len();
             if self.searched > LINE_BYTES_MAX {
-                return Err(KubernetesError::TooLarge(LINE_BYTES_MAX));
+                return Err(KubernetesError::TooLong(LINE_BYTES_MAX));
             }
             match self.answer.chunk().await.map_err(KubernetesError::Ask)? {
                 Some(chunk) => self.unread.extend_from_slice(&chunk),
@@ -186,15 +187,4 @@ pub(super) fn namespace(settings: &Settings) -> Result<String, KubernetesError> 
 
 fn read(path: &Path) -> Result<Vec<u8>, KubernetesError> {
     std::fs::read(path).map_err(|source| KubernetesError::File { path: path.display().to_string(), source })
-}
-
-async fn body(mut answer: reqwest::Response, bytes_max: usize) -> Result<Vec<u8>, KubernetesError> {
-    let mut read = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(KubernetesError::Ask)? {
-        if read.len() + chunk.len() > bytes_max {
-            return Err(KubernetesError::TooLarge(bytes_max));
-        }
-        read.extend_from_slice(&chunk);
-    }
-    Ok(read)
 }

@@ -10,6 +10,7 @@ mod slices;
 
 use std::time::Duration;
 
+use common::body::BodyError;
 use common::secret::SecretError;
 use common::settings::{At, Mistake};
 use common::telemetry::with_causes;
@@ -45,8 +46,10 @@ enum KubernetesError {
     Form(#[source] serde_json::Error),
     #[error("the API server's URL cannot have a path")]
     Url,
-    #[error("the answer is larger than {0} bytes")]
-    TooLarge(usize),
+    #[error("the answer of the API server could not be read")]
+    Read(#[from] BodyError),
+    #[error("a line of the answer is longer than {0} bytes")]
+    TooLong(usize),
     #[error("the service has more than {SLICES_MAX} slices or {ENDPOINTS_MAX} endpoints")]
     TooMany,
     #[error("a thread that reads files ended early")]
