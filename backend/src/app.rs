@@ -115,7 +115,7 @@ pub async fn run(config: Config, faces: Faces) -> Result<(), StartError> {
     // First of all: a signal that comes while starting must not kill the program by default.
     let (stop, stopped) = watch::channel(false);
     catch_signals(stop)?;
-    let app = build(&config).await?;
+    let mut app = build(&config).await?;
     let api = listen("api", config.server.api, matches!(faces, Faces::All | Faces::Rest)).await?;
     let graphql = listen("graphql", config.server.graphql, matches!(faces, Faces::All | Faces::Graphql)).await?;
     let internal = listen("internal", config.server.internal, true).await?;
@@ -127,6 +127,7 @@ pub async fn run(config: Config, faces: Faces) -> Result<(), StartError> {
         drain: config.server.drain,
     };
     let (tracer, delivery) = start_traces(&config, &app.metrics)?.unzip();
+    app.worker = app.worker.telling(tracer.clone());
     let around = || surroundings(&config, &app.metrics, tracer.as_ref());
     let public_router = api::public(Arc::clone(&app.services), around());
     let graphql_router = api::graphql(Arc::clone(&app.services), around(), &config.graphql)?;

@@ -14,6 +14,7 @@ use backend::config::{self, Config};
 use clap::{Args, Parser, Subcommand};
 use common::access::Role;
 use common::health;
+use common::output;
 use common::secret::{Secret, SecretRef};
 use common::telemetry::{self, LogGuard, with_causes};
 
@@ -145,8 +146,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Check(flag) => {
             let config = load(&flag.config)?;
             app::check(&config).map_err(|error| Failure::Usage(with_causes(&error)))?;
-            println!("{}: sound", flag.config.display());
-            Ok(())
+            say(&format!("{}: sound\n", flag.config.display()))
         }
         Command::Health(flag) => {
             let config = load(&flag.config)?;
@@ -156,15 +156,14 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::User(UserCommand::Add(add)) => user_add(&add),
         Command::Key(KeyCommand::Rotate(rotate)) => key_rotate(&rotate),
         Command::Key(KeyCommand::List(flag)) => key_list(&flag),
-        Command::Manual => {
-            print!("{}", config::manual());
-            Ok(())
-        }
-        Command::Openapi => {
-            print!("{}", api::openapi());
-            Ok(())
-        }
+        Command::Manual => say(&config::manual()),
+        Command::Openapi => say(&api::openapi()),
     }
+}
+
+/// Prints an answer.
+fn say(text: &str) -> Result<(), Failure> {
+    output::say(text).map_err(|error| Failure::Broken(format!("standard output: {error}")))
 }
 
 fn serve(flag: &ConfigFlag, faces: Faces) -> Result<(), Failure> {
@@ -184,16 +183,14 @@ fn user_add(add: &UserAdd) -> Result<(), Failure> {
     };
     let made = in_runtime(app::user_add(&config, &add.name, password, add.role))?;
     let user = made.map_err(|error| broken(&error))?;
-    println!("{} {} {}", user.id, user.name, user.role);
-    Ok(())
+    say(&format!("{} {} {}\n", user.id, user.name, user.role))
 }
 
 fn key_rotate(rotate: &KeyRotate) -> Result<(), Failure> {
     let config = load(&rotate.config.config)?;
     let _log_guard = start_log(&config)?;
     let id = in_runtime(app::key_rotate(&config, rotate.now))?.map_err(|error| broken(&error))?;
-    println!("{id}");
-    Ok(())
+    say(&format!("{id}\n"))
 }
 
 fn key_list(flag: &ConfigFlag) -> Result<(), Failure> {
@@ -202,7 +199,7 @@ fn key_list(flag: &ConfigFlag) -> Result<(), Failure> {
     let time = |seconds: Option<i64>| seconds.map_or_else(|| "-".to_owned(), |seconds| seconds.to_string());
     for key in in_runtime(app::key_list(&config))?.map_err(|error| broken(&error))? {
         let (from, until) = (time(key.signs_from), time(key.published_until));
-        println!("{} {} signs_from={from} published_until={until}", key.id, key.state.as_str());
+        say(&format!("{} {} signs_from={from} published_until={until}\n", key.id, key.state.as_str()))?;
     }
     Ok(())
 }

@@ -48,8 +48,13 @@ impl ApiKey {
     pub fn generate() -> Self {
         let random: [u8; ID_CHARS] = rand::random();
         let id = random.iter().map(|byte| char::from(ID_ALPHABET[usize::from(byte % 32)])).collect();
-        let secret: [u8; 32] = rand::random();
-        Self { id, secret: Secret::new(URL_SAFE_NO_PAD.encode(secret)) }
+        Self { id, secret: new_secret() }
+    }
+
+    /// The key of this public id with a new secret; `None` for what is no id of ours.
+    #[must_use]
+    pub fn renewed(id: &str) -> Option<Self> {
+        (id.len() == ID_CHARS && is_id(id)).then(|| Self { id: id.to_owned(), secret: new_secret() })
     }
 
     /// Reads a key as a client sends it.
@@ -63,7 +68,7 @@ impl ApiKey {
         let rest = text.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('_')).ok_or(MalformedKey)?;
         let (id, rest) = rest.split_at(ID_CHARS);
         let secret = rest.strip_prefix('_').ok_or(MalformedKey)?;
-        let id_is_sound = id.bytes().all(|byte| ID_ALPHABET.contains(&byte));
+        let id_is_sound = is_id(id);
         let secret_is_sound = secret.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
         if !id_is_sound || !secret_is_sound {
             return Err(MalformedKey);
@@ -88,6 +93,17 @@ impl ApiKey {
     pub fn reveal(&self) -> String {
         format!("{PREFIX}_{}_{}", self.id, self.secret.expose())
     }
+}
+
+/// Whether all characters are those of public ids.
+fn is_id(text: &str) -> bool {
+    text.bytes().all(|byte| ID_ALPHABET.contains(&byte))
+}
+
+/// A new secret from the system's random generator.
+fn new_secret() -> Secret {
+    let random: [u8; 32] = rand::random();
+    Secret::new(URL_SAFE_NO_PAD.encode(random))
 }
 
 impl fmt::Debug for ApiKey {
@@ -135,6 +151,17 @@ mod tests {
         assert_eq!(parsed.id(), key.id());
         assert!(parsed.secret_hash().matches(&key.secret_hash()));
         assert!(!ApiKey::generate().secret_hash().matches(&key.secret_hash()));
+    }
+
+    #[test]
+    fn a_renewed_key_has_its_id_and_another_secret() {
+        let key = ApiKey::generate();
+        let renewed = ApiKey::renewed(key.id()).expect("an id of ours");
+        assert_eq!(renewed.id(), key.id());
+        assert!(!renewed.secret_hash().matches(&key.secret_hash()));
+        for wrong in ["", "abcdefghijk", "abcdefghijkmm", "abcdefghijkO", "abcdefghijk\0"] {
+            assert!(ApiKey::renewed(wrong).is_none(), "{wrong:?}");
+        }
     }
 
     #[test]

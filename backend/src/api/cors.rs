@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use crate::config::Cors;
 
 /// What the routes of this program know.
-const METHODS: &str = "GET, HEAD, POST, DELETE";
+const METHODS: &str = "GET, HEAD, POST, PATCH, DELETE";
 /// The fields that pages may send.
 const HEADERS: &str = "authorization, content-type, idempotency-key, if-none-match, x-api-key, x-request-id";
 /// The fields of answers that pages may read.

@@ -151,7 +151,9 @@ impl From<AuthError> for ApiError {
                 refusal.missing = Some(missing);
                 refusal
             }
-            AuthError::GrantExceeded { .. } => Self::new(Code::GrantExceeded, error.to_string()),
+            AuthError::GrantExceeded { .. } | AuthError::OutlivesCaller => {
+                Self::new(Code::GrantExceeded, error.to_string())
+            }
             AuthError::Input { .. } => Self::new(Code::InputInvalid, error.to_string()),
             AuthError::NameTaken
             | AuthError::KeysFull

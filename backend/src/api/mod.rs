@@ -101,6 +101,7 @@ fn public_routes() -> Routes {
         .route("/api/v1/users/{id}", patch(rest::users::change))
         .route("/api/v1/api-keys", tagged(get(rest::api_keys::list)).post(rest::api_keys::create))
         .route("/api/v1/api-keys/{id}", delete(rest::api_keys::revoke))
+        .route("/api/v1/api-keys/{id}/rotate", post(rest::api_keys::rotate))
         .route("/api/v1/audit-events", tagged(get(rest::audit_events::list)))
         .route("/api/v1/metrics", get(rest::metrics::current))
         .route("/api/v1/metrics/history", get(rest::metrics::history))

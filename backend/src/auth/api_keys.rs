@@ -1,8 +1,9 @@
-//! API keys: made, shown once, verified, revoked.
+//! API keys: made, shown once, verified, renewed, revoked.
 //!
 //! For: programs that call the API on a user's behalf. May touch: `storage`, audit.
 //! Promises: a key never exceeds its owner, neither when it is made nor later, when the owner may have become less; one
-//! that is made by a key does not outlive it; a revoked key is refused at its next use; which of malformed, unknown,
+//! that is made by a key does not outlive it; nobody gets the secret of a key that may more or lasts longer than what they
+//! show; while a secret is replaced, the one before holds on as well, and never a third; a revoked key is refused at its next use; which of malformed, unknown,
 //! expired or revoked it is, is not told.
 //! Read next: `last_used.rs`, then `common::api_key` for how a key looks.
 
@@ -17,7 +18,7 @@ use super::{Audit, AuthError, Caller, Client, LastUsed, Method, Withdrawals};
 use crate::base::digest::sha256_of_parts;
 use crate::base::ids;
 use crate::base::time::{DAY_SECONDS, now_seconds};
-use crate::storage::{ApiKeyPage, ApiKeyRow, AuditKind, NewApiKey, NewRequest, RequestKey, Store};
+use crate::storage::{ApiKeyPage, ApiKeyRow, AuditKind, NewApiKey, NewRequest, NewSecret, RequestKey, Store};
 
 /// Usable keys that one user may have.
 pub const KEYS_PER_USER_MAX: u32 = 100;
@@ -25,6 +26,12 @@ pub const KEYS_PER_USER_MAX: u32 = 100;
 const NAME_CHARS_MAX: usize = 64;
 /// The longest that a key with an end may hold, in days.
 const EXPIRES_IN_DAYS_MAX: u32 = 3_650;
+/// How long a secret holds on that is replaced, in hours, if nobody says otherwise: long enough for a rolling update.
+const OLD_SECRET_HOURS: u32 = 24;
+/// And at most.
+pub const OLD_SECRET_HOURS_MAX: u32 = 168;
+/// Seconds of an hour.
+const HOUR_SECONDS: i64 = 3_600;
 
 /// By what requests for new keys are known, beside their idempotency keys.
 const CREATE: &str = "api_key_create";
@@ -65,6 +72,8 @@ pub struct ListedKey {
     pub revoked_at: Option<i64>,
     /// Not yet, if `None`; to within a minute.
     pub last_used_at: Option<i64>,
+    /// Until when the secret before this one holds on; there is none, if `None`.
+    pub old_secret_until: Option<i64>,
 }
 
 /// A key that holds.
@@ -90,8 +99,8 @@ pub struct ApiKeys {
     pub clock: Arc<dyn Clock>,
 }
 
-impl From<ApiKeyRow> for ListedKey {
-    fn from(row: ApiKeyRow) -> Self {
+impl ListedKey {
+    fn new(row: ApiKeyRow, now: i64) -> Self {
         Self {
             id: row.id,
             name: row.name,
@@ -100,6 +109,7 @@ impl From<ApiKeyRow> for ListedKey {
             expires_at: row.expires_at,
             revoked_at: row.revoked_at,
             last_used_at: row.last_used_at,
+            old_secret_until: row.old_secret.map(|old| old.until).filter(|until| *until > now),
         }
     }
 }
@@ -133,6 +143,7 @@ impl ApiKeys {
             expires_at: ends_at.into_iter().chain(caller.key_ends_at).min(),
             revoked_at: None,
             last_used_at: None,
+            old_secret_until: None,
         };
         let row = NewApiKey {
             id: &listed.id,
@@ -176,19 +187,79 @@ impl ApiKeys {
         }
     }
 
-    /// Up to `limit` keys of the caller, after the one made at this second with this id.
+    /// Up to `limit` keys after the one made at this second with this id: those of the user with the id `owner`, for who
+    /// administers, or the caller's own.
     ///
     /// # Errors
-    /// When the database fails.
+    /// `PermissionMissing`, or that the database failed.
     pub async fn list(
         &self,
         caller: &Caller,
+        owner: Option<&str>,
         after: Option<(i64, &str)>,
         limit: u32,
     ) -> Result<Vec<ListedKey>, AuthError> {
+        let owner = owner.unwrap_or(&caller.subject);
+        if owner != caller.subject {
+            caller.require(&[Permission::Admin])?;
+        }
+        if !ids::may_be_one(owner) {
+            return Ok(Vec::new());
+        }
         let (created_at, id) = after.unwrap_or((0, ""));
-        let rows = self.store.api_key_list(&caller.subject, ApiKeyPage { created_at, id, limit }).await?;
-        Ok(rows.into_iter().map(ListedKey::from).collect())
+        let rows = self.store.api_key_list(owner, ApiKeyPage { created_at, id, limit }).await?;
+        let now = now_seconds(&*self.clock);
+        Ok(rows.into_iter().map(|row| ListedKey::new(row, now)).collect())
+    }
+
+    /// Gives a key of the caller's a new secret. The one before holds on for so many hours; with none of them, every
+    /// secret before ends at once. Where two hold already, the older one does so for as long as it was told to, and the
+    /// newer one ends: whoever did not get the answer asks again, and what is in use goes on.
+    ///
+    /// # Errors
+    /// `Input`, `NotFound` for a key that is not the caller's or no longer holds, `GrantExceeded` and `OutlivesCaller` for
+    /// one that is more than what the caller shows, or that the database failed.
+    pub async fn rotate(
+        &self,
+        caller: &Caller,
+        id: &str,
+        old_secret_hours: Option<u32>,
+        client: &Client<'_>,
+    ) -> Result<CreatedKey, AuthError> {
+        let hours = old_secret_hours.unwrap_or(OLD_SECRET_HOURS);
+        if hours > OLD_SECRET_HOURS_MAX {
+            let why = format!("must be 0 to {OLD_SECRET_HOURS_MAX}");
+            return Err(AuthError::Input { field: "old_secret_hours", why });
+        }
+        let key = ApiKey::renewed(id).ok_or(AuthError::NotFound)?;
+        self.check_own(caller, id).await?;
+        let now = now_seconds(&*self.clock);
+        let new = NewSecret {
+            id,
+            user_id: &caller.subject,
+            secret_hash: key.secret_hash(),
+            now,
+            old_until: now.saturating_add(i64::from(hours) * HOUR_SECONDS),
+        };
+        if !self.store.api_key_renew(new).await? {
+            return Err(AuthError::NotFound);
+        }
+        self.audit.note(AuditKind::ApiKeyRotated, &caller.subject, Some(client), Some(id)).await;
+        let row = self.store.api_key_by_id(id).await?.ok_or(AuthError::NotFound)?;
+        Ok(CreatedKey { key, listed: ListedKey::new(row, now) })
+    }
+
+    /// Refuses unless the key is the caller's own, and no more than what they show.
+    async fn check_own(&self, caller: &Caller, id: &str) -> Result<(), AuthError> {
+        let kept = self.store.api_key_by_id(id).await?.ok_or(AuthError::NotFound)?;
+        if kept.user_id != caller.subject {
+            return Err(AuthError::NotFound);
+        }
+        let ends_before = |ends: i64| kept.expires_at.is_none_or(|expires_at| expires_at > ends);
+        if caller.key_ends_at.is_some_and(ends_before) {
+            return Err(AuthError::OutlivesCaller);
+        }
+        caller.may_grant(&caller_of(kept).permissions)
     }
 
     /// Revokes a key: one of the caller's own, or any for who administers.
@@ -213,13 +284,17 @@ impl ApiKeys {
         let shown = ApiKey::parse(text).map_err(|_| AuthError::KeyInvalid)?;
         let kept = self.store.api_key_by_id(shown.id()).await?.ok_or(AuthError::KeyInvalid)?;
         let now = now_seconds(&*self.clock);
-        let right = kept.secret_hash.matches(&shown.secret_hash());
+        let hash = shown.secret_hash();
+        let old = kept.old_secret.filter(|old| old.until > now && old.hash.matches(&hash));
+        let right = kept.secret_hash.matches(&hash) || old.is_some();
         let expired = kept.expires_at.is_some_and(|expires_at| expires_at <= now);
         if !right || expired || kept.revoked_at.is_some() {
             return Err(AuthError::KeyInvalid);
         }
         self.last_used.note(&kept.id, now);
-        Ok(VerifiedKey { expires_at: kept.expires_at, caller: caller_of(kept) })
+        // Whoever remembers the answer must not remember an old secret for longer than it holds.
+        let expires_at = kept.expires_at.into_iter().chain(old.map(|old| old.until)).min();
+        Ok(VerifiedKey { expires_at, caller: caller_of(kept) })
     }
 }
 

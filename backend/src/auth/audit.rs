@@ -120,7 +120,7 @@ impl Audit {
 
 /// The words of every kind of event.
 #[must_use]
-pub fn event_kinds() -> [&'static str; 10] {
+pub fn event_kinds() -> [&'static str; 11] {
     AuditKind::ALL.map(AuditKind::as_str)
 }
 

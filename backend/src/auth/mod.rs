@@ -23,7 +23,7 @@ mod tokens;
 mod users;
 mod withdrawals;
 
-pub use api_keys::{ApiKeyInput, ApiKeys, CreatedKey, KEYS_PER_USER_MAX, ListedKey};
+pub use api_keys::{ApiKeyInput, ApiKeys, CreatedKey, KEYS_PER_USER_MAX, ListedKey, OLD_SECRET_HOURS_MAX};
 pub use audit::{Audit, Client, EventsWanted, ListedEvent, event_kinds};
 pub use caller::{Caller, Method};
 pub use error::AuthError;

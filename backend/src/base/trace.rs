@@ -1,14 +1,15 @@
 //! Trace: the request that a task works for, and its spans.
 //!
-//! For: spans of what is done for a request, wherever it is done. May touch: the tracer's queue, a value of the task's own.
-//! Promises: of a request that is not told of nothing is kept and no span is made; a span that was begun is told, also
-//! where its work was broken off. A task that is spawned knows nothing of the request unless it is handed on.
+//! For: spans of what is done for a request, wherever and whenever it is done. May touch: the tracer's queue, a value of the
+//! task's own. Promises: of a request that is not told of nothing is kept and no span is made; a span that was begun is
+//! told, also where its work was broken off. A task that is spawned knows nothing of the request unless it is handed on.
 //! Read next: `api/middleware.rs`, where a request's trace begins.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
 
 use common::traces::{Parent, Span, SpanId, SpanKind, Trace, Tracer};
+use futures::stream::{self, Stream, StreamExt as _};
 
 tokio::task_local! {
     /// The request that this task works for.
@@ -37,6 +38,20 @@ impl Current {
         Self { tracer: tracer.clone(), above: trace.span(), trace }
     }
 
+    /// The trace of a request that has left work to be done later; `None` where the request was not told of. `left` is what
+    /// `traceparent` said when it left it.
+    #[must_use]
+    pub fn resume(tracer: &Tracer, left: &str) -> Option<Self> {
+        let parent = Parent::read([left.as_bytes()], [])?;
+        Some(Self::begin(tracer, Some(parent))).filter(|current| current.trace.is_sampled())
+    }
+
+    /// `traceparent` for work that is left to be done later.
+    #[must_use]
+    pub fn traceparent(&self) -> String {
+        self.trace.traceparent(self.above)
+    }
+
     /// The trace.
     #[must_use]
     pub fn trace(&self) -> &Trace {
@@ -47,6 +62,13 @@ impl Current {
     #[must_use]
     pub fn request(&self, name: impl Into<Cow<'static, str>>, began: SystemTime) -> Option<Open> {
         let span = self.trace.is_sampled().then(|| self.tracer.request(&self.trace, name, began))?;
+        Some(Open { below: self.clone(), span: Some(span) })
+    }
+
+    /// Begins the span of work that the request has left; `None` where it is not told of.
+    #[must_use]
+    pub fn work(&self, name: impl Into<Cow<'static, str>>) -> Option<Open> {
+        let span = self.trace.is_sampled().then(|| self.tracer.work(&self.trace, name, SystemTime::now()))?;
         Some(Open { below: self.clone(), span: Some(span) })
     }
 
@@ -78,6 +100,14 @@ pub async fn within<T>(name: &'static str, work: impl Future<Output = T>) -> T {
         Some(open) => open.below().around(work).await,
         None => work.await,
     }
+}
+
+/// Reads a stream whose pieces are made for the request, if it is told of.
+pub fn along<S: Stream + Unpin>(current: Option<Current>, mut pieces: S) -> impl Stream<Item = S::Item> {
+    stream::poll_fn(move |context| match &current {
+        Some(current) => CURRENT.sync_scope(current.clone(), || pieces.poll_next_unpin(context)),
+        None => pieces.poll_next_unpin(context),
+    })
 }
 
 impl Open {

@@ -21,7 +21,9 @@ mod redis;
 
 pub use jobs::Jobs;
 pub use metrics::History;
-pub use query::{Cache, Circuit, Model, ModelSize, Playbooks, Routing, Sandbox, Streams};
+pub use query::{
+    Cache, Circuit, Model, ModelSize, Playbooks, Routing, SANDBOX_ID, Sandbox, SandboxProtocol, Streams,
+};
 pub use redis::{Redis, RedisPlace};
 
 choice! {

@@ -17,7 +17,7 @@ use common::settings::{self, Decode as _, Report};
 pub use checked::{
     Auth, Cache, Circuit, Config, Cors, Database, Environment, Graphql, GraphqlSocket, Hashing, History,
     Introspection, Jobs, KeyRotation, Log, LoginLimits, Model, ModelSize, Playbooks, PostgresDatabase, Redis,
-    RedisPlace, Routing, Sandbox, Server, SigningKeySource, SqliteDatabase, Streams,
+    RedisPlace, Routing, SANDBOX_ID, Sandbox, SandboxProtocol, Server, SigningKeySource, SqliteDatabase, Streams,
 };
 
 /// Only variables whose names start so may be referred to in the file.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::redis::RedisUrl;
 use common::settings;
 
-use super::{Config, Database, Environment, ModelSize, RedisPlace, manual};
+use super::{Config, Database, Environment, ModelSize, RedisPlace, SandboxProtocol, manual};
 
 fn read(text: &str) -> Result<Config, String> {
     settings::load("backend.yaml", text, HashMap::new(), super::check::check).map_err(|report| report.to_string())
@@ -47,8 +47,12 @@ fn a_model_gets_its_address_and_name() {
 fn a_sandbox_gets_its_address() {
     let config = read("version: 1\nsandbox: { url: \"http://127.0.0.1:9100/box/\", timeout: 5s }\n").expect("sound");
     let sandbox = config.sandbox.expect("it is there");
-    assert_eq!(sandbox.execute_url.as_str(), "http://127.0.0.1:9100/box/execute");
+    assert_eq!((sandbox.protocol, sandbox.url.as_str()), (SandboxProtocol::Plain, "http://127.0.0.1:9100/box/"));
     assert_eq!((sandbox.timeout, sandbox.output_bytes_max), (Duration::from_secs(5), 64 * 1024));
+    let own = "version: 1\nsandbox: { protocol: e2b, url: \"https://api.e2b.example\", run_at: \"http://10.0.0.9/{id}\" }\n";
+    let sandbox = read(own).expect("sound").sandbox.expect("it is there");
+    assert_eq!((sandbox.protocol, sandbox.run_at.as_deref()), (SandboxProtocol::E2b, Some("http://10.0.0.9/{id}")));
+    assert_eq!((sandbox.template.as_str(), sandbox.internet), ("code-interpreter-v1", false));
 }
 
 #[test]
@@ -85,6 +89,16 @@ fn rules_of_models_and_what_surrounds_them_are_kept() {
         ("streams: { heartbeat: 5ms }".to_owned(), "streams.heartbeat: 5ms is shorter than 1s"),
         ("playbooks: { score_min: 0 }".to_owned(), "playbooks.score_min: 0 is out of range: 1 to 1000"),
         ("sandbox: {}".to_owned(), "sandbox.url: is missing"),
+        ("sandbox: { url: \"http://h\", protocol: e3b }".to_owned(), "sandbox.protocol: "),
+        (
+            "sandbox: { url: \"http://h\", template: \"\" }".to_owned(),
+            "sandbox.template: \"\" cannot name a template",
+        ),
+        (
+            "sandbox: { url: \"http://h\", run_at: \"http://h\" }".to_owned(),
+            "sandbox.run_at: is not an http or https",
+        ),
+        ("sandbox: { url: \"http://h\", run_at: \"{id}\" }".to_owned(), "sandbox.run_at: is not an http or https"),
         (
             "sandbox: { url: \"http://h\", key: \"env:CAPIBARA6_NOT_SET\" }".to_owned(),
             "sandbox.key: environment variable CAPIBARA6_NOT_SET is not set",

@@ -46,7 +46,7 @@ impl Probe for Reach {
 #[must_use]
 pub fn probes(config: &Config) -> Vec<Arc<dyn Probe>> {
     let models = config.models.iter().map(|model| (format!("model:{}", model.id), &model.completions_url));
-    let sandbox = config.sandbox.iter().map(|sandbox| ("sandbox".to_owned(), &sandbox.execute_url));
+    let sandbox = config.sandbox.iter().map(|sandbox| ("sandbox".to_owned(), &sandbox.url));
     models.chain(sandbox).filter_map(|(name, url)| Some(Arc::new(reach(name, url)?) as Arc<dyn Probe>)).collect()
 }
 

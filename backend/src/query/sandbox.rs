@@ -2,12 +2,14 @@
 //!
 //! For: requests that say `execute: true`, where a sandbox is configured. May touch: the network.
 //! Promises: this program runs no code itself; code, waits and outputs are bounded; whatever goes wrong is told in the
-//! result and never fails the answer. Read next: `mod.rs`.
+//! result and never fails the answer. Read next: `sandbox/e2b.rs` for E2B's protocol, then `mod.rs`.
 //!
-//! The contract, which a small adapter before E2B or any other sandbox keeps: `POST {url}/execute`, with a bearer key where
+//! The plain contract, which a small service before any sandbox can keep: `POST {url}/execute`, with a bearer key where
 //! one is configured, and a JSON body with `code` (text), `language` (`python`) and `timeout_ms` (a whole number). The answer
 //! is 200 with a JSON object: `stdout` and `stderr` (texts), `exit_code` (a whole number, or null where the code was ended),
 //! and `error` (null, or one sentence on why it did not run to its end). Any other status means that it did not run.
+
+mod e2b;
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +21,8 @@ use reqwest::{Client, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
 use super::{BuildError, Executed};
-use crate::config;
+use crate::config::{self, SandboxProtocol};
+use e2b::E2b;
 
 /// The longest code that is run, in bytes.
 const CODE_BYTES_MAX: usize = 64 * 1024;
@@ -39,11 +42,24 @@ const PYTHON: [&str; 3] = ["python", "python3", "py"];
 
 /// A service that runs code.
 pub(super) struct Sandbox {
+    service: Service,
+    /// How long it may take to say how the code went.
+    patience: Duration,
+    output_bytes_max: usize,
+}
+
+/// What it understands.
+enum Service {
+    Plain(Plain),
+    E2b(Box<E2b>),
+}
+
+/// A service that keeps the plain contract.
+struct Plain {
     client: Client,
     url: Url,
     key: Option<Secret>,
     timeout: Duration,
-    output_bytes_max: usize,
 }
 
 #[derive(Serialize)]
@@ -53,7 +69,8 @@ struct Request<'a> {
     timeout_ms: u64,
 }
 
-#[derive(Deserialize)]
+/// How the code went.
+#[derive(Default, Deserialize)]
 struct Outcome {
     #[serde(default)]
     stdout: String,
@@ -78,18 +95,18 @@ enum SandboxError {
     TooLarge,
     #[error("the answer of the sandbox is malformed")]
     Malformed(#[source] serde_json::Error),
+    #[error("the sandbox has no address")]
+    Nowhere,
 }
 
 impl Sandbox {
     pub(super) fn new(settings: &config::Sandbox) -> Result<Self, BuildError> {
-        let client = http_client::for_server(&settings.execute_url, CONNECT_TIMEOUT).build();
-        Ok(Self {
-            client: client.map_err(BuildError::Sandbox)?,
-            url: settings.execute_url.clone(),
-            key: settings.key.clone(),
-            timeout: settings.timeout,
-            output_bytes_max: settings.output_bytes_max,
-        })
+        let (service, start) = match settings.protocol {
+            SandboxProtocol::Plain => (Service::Plain(Plain::new(settings)?), Duration::ZERO),
+            SandboxProtocol::E2b => (Service::E2b(Box::new(E2b::new(settings)?)), e2b::START_TIMEOUT),
+        };
+        let patience = settings.timeout.saturating_add(GRACE).saturating_add(start);
+        Ok(Self { service, patience, output_bytes_max: settings.output_bytes_max })
     }
 
     /// Runs the first fenced Python block of an answer.
@@ -102,7 +119,7 @@ impl Sandbox {
         if code.len() > CODE_BYTES_MAX {
             return refused("the code is too long");
         }
-        let outcome = match tokio::time::timeout(self.timeout.saturating_add(GRACE), self.execute(&code)).await {
+        let outcome = match tokio::time::timeout(self.patience, self.execute(&code)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(SandboxError::Timeout),
         };
@@ -113,6 +130,37 @@ impl Sandbox {
                 Executed { took: started.elapsed(), ..refused(&error.to_string()) }
             }
         }
+    }
+
+    async fn execute(&self, code: &str) -> Result<Outcome, SandboxError> {
+        match &self.service {
+            Service::Plain(plain) => plain.execute(code).await,
+            Service::E2b(e2b) => e2b.execute(code).await,
+        }
+    }
+
+    fn shape(&self, outcome: Outcome, took: Duration) -> Executed {
+        let bytes_max = self.output_bytes_max;
+        Executed {
+            executed: outcome.exit_code.is_some() || outcome.error.is_none(),
+            stdout: cut(outcome.stdout, bytes_max),
+            stderr: cut(outcome.stderr, bytes_max),
+            exit_code: outcome.exit_code,
+            error: outcome.error.map(|error| cut(error, ERROR_BYTES_MAX)),
+            took,
+        }
+    }
+}
+
+impl Plain {
+    fn new(settings: &config::Sandbox) -> Result<Self, BuildError> {
+        let client = http_client::for_server(&settings.url, CONNECT_TIMEOUT).build();
+        Ok(Self {
+            client: client.map_err(BuildError::Sandbox)?,
+            url: below(settings.url.clone(), "execute"),
+            key: settings.key.clone(),
+            timeout: settings.timeout,
+        })
     }
 
     async fn execute(&self, code: &str) -> Result<Outcome, SandboxError> {
@@ -128,18 +176,13 @@ impl Sandbox {
         let answer = body::read(response, ANSWER_BYTES_MAX).await?;
         serde_json::from_slice(&answer).map_err(SandboxError::Malformed)
     }
+}
 
-    fn shape(&self, outcome: Outcome, took: Duration) -> Executed {
-        let bytes_max = self.output_bytes_max;
-        Executed {
-            executed: outcome.exit_code.is_some() || outcome.error.is_none(),
-            stdout: cut(outcome.stdout, bytes_max),
-            stderr: cut(outcome.stderr, bytes_max),
-            exit_code: outcome.exit_code,
-            error: outcome.error.map(|error| cut(error, ERROR_BYTES_MAX)),
-            took,
-        }
-    }
+/// The address of what is below a base address.
+fn below(mut base: Url, name: &str) -> Url {
+    let path = format!("{}/{name}", base.path().trim_end_matches('/'));
+    base.set_path(&path);
+    base
 }
 
 impl From<BodyError> for SandboxError {
@@ -200,6 +243,16 @@ mod tests {
         ];
         for (answer, expected) in cases {
             assert_eq!(python_block(answer).as_deref(), *expected, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_below_an_address_is_found() {
+        for (base, expected) in [
+            ("http://127.0.0.1:9100", "http://127.0.0.1:9100/execute"),
+            ("http://127.0.0.1:9100/box/", "http://127.0.0.1:9100/box/execute"),
+        ] {
+            assert_eq!(below(base.parse().expect("an address"), "execute").as_str(), expected);
         }
     }
 

@@ -1,6 +1,6 @@
 //! API keys: their public ids, the hashes of their secrets, and what they may do.
 //!
-//! For: creating, finding, listing and revoking keys. May touch: the table `api_keys`, and `users` for the owner's role.
+//! For: creating, finding, listing, renewing and revoking keys. May touch: the table `api_keys`, and `users` for the owner's role.
 //! Promises: a secret is kept only as its hash; a key that has ended stays for `KEPT_DAYS`, so that its owner sees what became
 //! of it, and is deleted then; whoever makes and revokes keys again and again makes `MADE_PER_DAY_MAX` of them a day.
 //! Read next: `auth/api_keys.rs`.
@@ -33,7 +33,7 @@ pub(super) const CLEAN: Batch = Batch {
 /// Asked for every request that comes with a key, unless the gateway remembers the answer.
 pub(super) const BY_ID: &str = "\
     SELECT key.id, key.user_id, users.role, key.name, key.secret_hash, key.permissions, key.created_at, \
-           key.expires_at, key.revoked_at, key.last_used_at \
+           key.expires_at, key.revoked_at, key.last_used_at, key.old_secret_hash, key.old_secret_until \
     FROM api_keys AS key JOIN users ON users.id = key.user_id AND users.disabled_at IS NULL \
     WHERE key.id = $1";
 
@@ -60,6 +60,32 @@ pub struct ApiKeyRow {
     pub revoked_at: Option<i64>,
     /// In seconds, to within a minute.
     pub last_used_at: Option<i64>,
+    /// The secret before this one.
+    pub old_secret: Option<OldSecret>,
+}
+
+/// A secret that was replaced.
+#[derive(Clone, Copy, Debug)]
+pub struct OldSecret {
+    /// Of the secret.
+    pub hash: SecretHash,
+    /// In seconds; it holds before that.
+    pub until: i64,
+}
+
+/// A new secret for a key.
+#[derive(Clone, Copy, Debug)]
+pub struct NewSecret<'a> {
+    /// The key's public id.
+    pub id: &'a str,
+    /// Whose it is.
+    pub user_id: &'a str,
+    /// Of the secret.
+    pub secret_hash: SecretHash,
+    /// In seconds.
+    pub now: i64,
+    /// Until when the secret before holds on, in seconds; `now`, if it shall not.
+    pub old_until: i64,
 }
 
 /// An API key to be kept.
@@ -96,6 +122,8 @@ rows!(ApiKeyRow, |row| {
     let role: String = row.try_get("role")?;
     let hash: String = row.try_get("secret_hash")?;
     let permissions: String = row.try_get("permissions")?;
+    let old_hash: Option<String> = row.try_get("old_secret_hash")?;
+    let old_until: Option<i64> = row.try_get("old_secret_until")?;
     Ok(Self {
         id: row.try_get("id")?,
         user_id: row.try_get("user_id")?,
@@ -111,8 +139,14 @@ rows!(ApiKeyRow, |row| {
         expires_at: row.try_get("expires_at")?,
         revoked_at: row.try_get("revoked_at")?,
         last_used_at: row.try_get("last_used_at")?,
+        old_secret: old_hash.zip(old_until).map(|(hash, until)| old_secret(&hash, until)).transpose()?,
     })
 });
+
+fn old_secret(hash: &str, until: i64) -> Result<OldSecret, sqlx::Error> {
+    let hash = SecretHash::from_hex(hash).ok_or_else(|| unsound("old_secret_hash", NotAHash))?;
+    Ok(OldSecret { hash, until })
+}
 
 #[derive(Debug, thiserror::Error)]
 #[error("not 64 hexadecimal digits")]
@@ -177,7 +211,7 @@ impl Store {
         on!(self.read(), |db| {
             sqlx::query_as(
                 "SELECT key.id, key.user_id, users.role, key.name, key.secret_hash, key.permissions, key.created_at, \
-                        key.expires_at, key.revoked_at, key.last_used_at \
+                        key.expires_at, key.revoked_at, key.last_used_at, key.old_secret_hash, key.old_secret_until \
                  FROM api_keys AS key JOIN users ON users.id = key.user_id \
                  WHERE key.user_id = $1 AND (key.created_at, key.id) > ($2, $3) \
                  ORDER BY key.created_at, key.id LIMIT $4",
@@ -190,6 +224,33 @@ impl Store {
             .await
         })
         .map_err(StorageError::during("api_key_list"))
+    }
+
+    /// Gives a usable key of this user a new secret; says whether there was such a key. The secret before holds on until
+    /// `old_until`. Where two hold already, the older one does so for as long as it was told to, and the newer one ends.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn api_key_renew(&self, new: NewSecret<'_>) -> Result<bool, StorageError> {
+        on!(self.write(), |db| {
+            sqlx::query(
+                "UPDATE api_keys SET \
+                 old_secret_hash = CASE WHEN old_secret_until > $4 AND $5 > $4 THEN old_secret_hash \
+                                        ELSE secret_hash END, \
+                 old_secret_until = CASE WHEN old_secret_until > $4 AND $5 > $4 THEN old_secret_until ELSE $5 END, \
+                 secret_hash = $3 \
+                 WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $4)",
+            )
+            .bind(new.id)
+            .bind(new.user_id)
+            .bind(new.secret_hash.to_hex())
+            .bind(new.now)
+            .bind(new.old_until)
+            .execute(db)
+            .await
+            .map(|done| done.rows_affected() == 1)
+        })
+        .map_err(StorageError::during("api_key_renew"))
     }
 
     /// Revokes a key; `owner` limits that to the keys of one user. Says whether there was such a key, usable or not:

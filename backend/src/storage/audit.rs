@@ -39,6 +39,8 @@ pub enum AuditKind {
     Logout,
     /// An API key was made.
     ApiKeyCreated,
+    /// An API key got a new secret.
+    ApiKeyRotated,
     /// An API key was revoked.
     ApiKeyRevoked,
     /// A user was made.
@@ -131,13 +133,14 @@ pub(super) const LIST_OF_BOTH: &str = list!("kind = $3 AND subject = $4");
 
 impl AuditKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::LoginOk,
         Self::LoginFailed,
         Self::LoginThrottled,
         Self::RefreshReused,
         Self::Logout,
         Self::ApiKeyCreated,
+        Self::ApiKeyRotated,
         Self::ApiKeyRevoked,
         Self::UserCreated,
         Self::UserChanged,
@@ -154,6 +157,7 @@ impl AuditKind {
             Self::RefreshReused => "refresh_reused",
             Self::Logout => "logout",
             Self::ApiKeyCreated => "api_key_created",
+            Self::ApiKeyRotated => "api_key_rotated",
             Self::ApiKeyRevoked => "api_key_revoked",
             Self::UserCreated => "user_created",
             Self::UserChanged => "user_changed",

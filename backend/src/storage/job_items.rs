@@ -69,6 +69,8 @@ pub struct TakenItem {
     pub ready_at: i64,
     /// What it asks, in JSON.
     pub request: String,
+    /// Where in the trace of its request the job was made, if the request was told of.
+    pub traceparent: Option<String>,
 }
 
 /// What came of looking for an item.
@@ -315,10 +317,10 @@ async fn take_found(
     what: &'static str,
 ) -> Result<Take, StorageError> {
     let Some(found) = found else { return Ok(Take::Nothing) };
-    let (owner, cancelled_at): (String, Option<i64>) = on!(transaction.on(), |db| {
+    let (owner, cancelled_at, traceparent): (String, Option<i64>, Option<String>) = on!(transaction.on(), |db| {
         sqlx::query_as(
             "UPDATE jobs SET started_at = coalesce(started_at, $2), attempts = attempts + 1 WHERE id = $1 \
-             RETURNING owner, cancelled_at",
+             RETURNING owner, cancelled_at, traceparent",
         )
         .bind(&found.job_id)
         .bind(now)
@@ -332,7 +334,7 @@ async fn take_found(
         Take::Cancelled
     } else {
         let Found { id, job_id, attempts, run_after, request } = found;
-        Take::Taken(TakenItem { id, job_id, owner, attempt: attempts, ready_at: run_after, request })
+        Take::Taken(TakenItem { id, job_id, owner, attempt: attempts, ready_at: run_after, request, traceparent })
     };
     transaction.commit(what).await?;
     Ok(taken)

@@ -118,6 +118,8 @@ pub struct NewJob<'a> {
     pub body_hash: &'a [u8],
     /// In seconds.
     pub created_at: i64,
+    /// Where in the trace of its request it is made, if the request is told of.
+    pub traceparent: Option<&'a str>,
     /// What each item asks, in JSON.
     pub requests: &'a [String],
 }
@@ -371,8 +373,8 @@ pub(super) async fn count_ended(
 async fn insert_job(transaction: &mut Transaction, job: NewJob<'_>) -> Result<bool, sqlx::Error> {
     on!(transaction.on(), |db| {
         sqlx::query(
-            "INSERT INTO jobs (id, owner, priority, idempotency_key, body_hash, created_at, total) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+            "INSERT INTO jobs (id, owner, priority, idempotency_key, body_hash, created_at, total, traceparent) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
         )
         .bind(job.id)
         .bind(job.owner)
@@ -381,6 +383,7 @@ async fn insert_job(transaction: &mut Transaction, job: NewJob<'_>) -> Result<bo
         .bind(job.body_hash)
         .bind(job.created_at)
         .bind(i64::try_from(job.requests.len()).unwrap_or(i64::MAX))
+        .bind(job.traceparent)
         .execute(db)
         .await
         .map(|done| done.rows_affected() == 1)

@@ -32,7 +32,7 @@ use crate::base::health::Probe;
 use crate::config::Database;
 use engine::{Engine, Timed, Transaction, on};
 
-pub use api_keys::{ApiKeyPage, ApiKeyRow, NewApiKey};
+pub use api_keys::{ApiKeyPage, ApiKeyRow, NewApiKey, NewSecret, OldSecret};
 pub use audit::{AuditEvent, AuditKind, AuditPage, AuditRow};
 pub use error::StorageError;
 pub use idempotency::{NewRequest, RequestKey, RequestRow};

@@ -339,6 +339,7 @@ async fn job_of(store: &Store, id: &str, items: usize) {
         idempotency_key: None,
         body_hash: b"h",
         created_at: NOW,
+        traceparent: Some("of its request"),
         requests: &requests,
     };
     let room = QueueRoom { queued_max: 100, owner_max: 100 };
@@ -375,6 +376,7 @@ async fn an_item_ends_once_whoever_else_was_at_it(place: &Place) {
     let named = store.job_item_take_named(&first.id, "two", NOW + 20, NOW + 30).await.expect("asked");
     let Take::Taken(second) = named else { panic!("it waits: {named:?}") };
     assert_eq!((second.attempt, second.owner.as_str()), (2, "u-1"));
+    assert_eq!(second.traceparent.as_deref(), Some("of its request"));
     // The first one comes too late, whatever it wants.
     assert!(!store.job_item_renew(held_by("one", &first), NOW + 90).await.expect("asked"));
     for end in [ItemEnd::Done("{}"), ItemEnd::Dead("late"), ItemEnd::Retry("late", NOW), ItemEnd::GivenBack] {

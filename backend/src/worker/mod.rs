@@ -14,6 +14,7 @@ mod item;
 mod job;
 mod runner;
 mod service;
+mod spans;
 
 pub use error::JobError;
 pub use history::{History, HistoryAsked, HistoryError, STEPS_MAX, Told, ToldPoint, kept_metrics};

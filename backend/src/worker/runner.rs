@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use common::backoff;
 use common::clock::Clock;
 use common::telemetry::with_causes;
+use common::traces::Tracer;
 use futures::FutureExt as _;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use super::JobError;
 use super::feed::{self, Feed, Lead};
 use super::item::{ItemAnswer, ItemRequest};
+use super::spans::{Attempt, Ending};
 use crate::base::ids;
 use crate::base::job_metrics::{AttemptOutcome, JobMetrics};
 use crate::base::time::{now_seconds, to_signed, to_unsigned};
@@ -64,6 +66,8 @@ pub struct Worker {
     metrics: JobMetrics,
     clock: Arc<dyn Clock>,
     settings: config::Jobs,
+    /// Tells of attempts; nobody does, if `None`.
+    tracer: Option<Tracer>,
 }
 
 /// How an attempt went.
@@ -80,6 +84,16 @@ enum Outcome {
     GivenBack,
 }
 
+impl Outcome {
+    const fn ending(&self) -> Ending {
+        match self {
+            Self::Done(_) => Ending::Done,
+            Self::Failed { .. } => Ending::Failed,
+            Self::GivenBack => Ending::GivenBack,
+        }
+    }
+}
+
 impl Worker {
     /// A worker that hears of items by `streams`, is woken by `wake`, and looks by itself every `jobs.poll`.
     #[must_use]
@@ -92,7 +106,13 @@ impl Worker {
         clock: Arc<dyn Clock>,
         settings: config::Jobs,
     ) -> Self {
-        Self { id: ids::new_id(), store, queries, streams, wake, metrics, clock, settings }
+        Self { id: ids::new_id(), store, queries, streams, wake, metrics, clock, settings, tracer: None }
+    }
+
+    /// The same worker, whose attempts are told of.
+    #[must_use]
+    pub fn telling(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Works until `stopped` becomes true, and for `drain` at most after that.
@@ -260,12 +280,14 @@ impl Worker {
         let waited = to_unsigned(self.now().saturating_sub(item.ready_at));
         let running = self.metrics.taken(Duration::from_secs(waited));
         let started = Instant::now();
+        let told_of = Attempt::begin(self.tracer.as_ref(), &item);
         let outcome = tokio::select! {
-            outcome = self.attempt(&item) => Some(outcome),
+            outcome = told_of.around(self.attempt(&item)) => Some(outcome),
             () = self.hold(&item) => None,
             () = told(&mut called_back) => Some(Outcome::GivenBack),
         };
         self.metrics.took(started.elapsed());
+        told_of.ended(outcome.as_ref().map_or(Ending::Lost, Outcome::ending));
         match &outcome {
             Some(outcome) => self.finish(&item, outcome).await,
             None => self.lost(&item),

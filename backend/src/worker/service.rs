@@ -20,6 +20,7 @@ use crate::auth::Caller;
 use crate::base::digest::sha256_of_parts;
 use crate::base::ids;
 use crate::base::time::now_seconds;
+use crate::base::trace;
 use crate::config;
 use crate::query::{Queries, QueryError};
 use crate::shared::Streams;
@@ -58,6 +59,7 @@ impl Jobs {
         parts.extend(requests.iter().map(String::as_bytes));
         let body_hash = sha256_of_parts(&parts);
         let id = ids::new_id();
+        let traceparent = trace::current().map(|current| current.traceparent());
         let new = NewJob {
             id: &id,
             owner: &caller.subject,
@@ -65,6 +67,7 @@ impl Jobs {
             idempotency_key: input.idempotency_key.as_deref(),
             body_hash: &body_hash,
             created_at: now_seconds(&*self.clock),
+            traceparent: traceparent.as_deref(),
             requests: &requests,
         };
         let (queued_max, owner_max) = (self.settings.queued_max, self.settings.owner_max);

@@ -8,6 +8,7 @@ use common::api_key::{ApiKey, SECRET_CHARS};
 use serde_json::{Value, json};
 use testkit::token::now;
 
+use crate::graphql::{ask, expect_error};
 use crate::harness::backend::{ADMIN, Backend, folder};
 use crate::harness::client::{Answer, send};
 use crate::harness::settings::Settings;
@@ -120,7 +121,20 @@ async fn keys_of_others_are_out_of_sight() {
         send(revoke(id).bearer_auth(&ben.access)).await.expect_problem(404, "not_found");
     }
     assert_eq!(backend.introspected(&key.key).await["active"], true);
-    // Who administers may end any key.
+    // Who administers sees whose keys there are, and may end any.
+    let ann_id = send(backend.get("/auth/me").bearer_auth(&ann.access)).await.text("id");
+    let of_ann = format!("{PATH}?owner={ann_id}");
+    send(backend.get(&of_ann).bearer_auth(&ben.access)).await.expect_problem(403, "permission_missing");
+    for who in [&ann, &admin] {
+        let listed = send(backend.get(&of_ann).bearer_auth(&who.access)).await;
+        assert_eq!((listed.items().len(), &listed.items()[0]["id"]), (1, &json!(key.id)), "{listed:?}");
+    }
+    let document = format!("{{ apiKeys(ownerId: \"{ann_id}\") {{ nodes {{ name owner {{ username }} }} }} }}");
+    let listed = ask(&backend, &admin.access, &document).await.json()["data"]["apiKeys"]["nodes"].clone();
+    assert_eq!(listed, json!([{ "name": "of ann", "owner": { "username": "ann" } }]));
+    expect_error(&ask(&backend, &ben.access, &document).await, 200, "permission_missing");
+    let nobody = send(backend.get(&format!("{PATH}?owner=a%00b")).bearer_auth(&admin.access)).await;
+    assert!(nobody.expect_status(200).items().is_empty(), "{nobody:?}");
     send(revoke(&key.id).bearer_auth(&admin.access)).await.expect_status(204);
     assert_eq!(backend.introspected(&key.key).await, json!({ "active": false }));
 }
@@ -231,4 +245,82 @@ async fn a_key_outlives_the_process_and_its_use_is_remembered() {
     assert!(item(&used.id)["last_used_at"].is_u64(), "{listed:?}");
     assert!(item(&unused.id)["last_used_at"].is_null(), "{listed:?}");
     assert_eq!(backend.introspected(&unused.key).await["active"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_is_replaced_while_the_one_before_holds_on() {
+    let backend = Backend::development().await;
+    let admin = backend.login(ADMIN).await;
+    let body = json!({ "name": "k", "permissions": ["read", "api_access"], "expires_in_days": 30 });
+    let first = backend.key(&admin, &body).await;
+    let path = format!("{PATH}/{}/rotate", first.id);
+    let rotate = async |body: Value| send(backend.post(&path, &body).bearer_auth(&admin.access)).await;
+    let holds = async |key: &str| backend.introspected(key).await["active"] == true;
+
+    let answer = rotate(json!({})).await;
+    answer.expect_status(200);
+    assert_eq!(answer.header("cache-control"), "no-store", "the key is shown once: {answer:?}");
+    assert_eq!((answer.text("id"), answer.text("name")), (first.id.clone(), "k".to_owned()));
+    let second = answer.text("key");
+    let until = answer.json()["old_secret_until"].as_u64().expect("both hold for a while");
+    assert!(until.abs_diff(now() + DAY_SECONDS) < 60, "{answer:?}");
+    // Both hold, and whoever remembers that is told for how long.
+    for (key, ends) in [(&first.key, until), (&second, now() + 30 * DAY_SECONDS)] {
+        send(backend.get("/api/v1/models").header("X-API-Key", key)).await.expect_status(200);
+        let told = backend.introspected(key).await;
+        assert!(told["exp"].as_u64().is_some_and(|exp| exp.abs_diff(ends) < 60), "{told}");
+    }
+    let listed = send(backend.get(PATH).bearer_auth(&admin.access)).await;
+    assert_eq!(
+        (listed.items().len(), listed.items()[0]["old_secret_until"].as_u64()),
+        (1, Some(until)),
+        "{listed:?}"
+    );
+
+    // Who did not get the answer asks again: what is in use goes on, for as long as it was told to.
+    let answer = rotate(json!({ "old_secret_hours": 1 })).await;
+    assert_eq!(answer.expect_status(200).json()["old_secret_until"].as_u64(), Some(until), "{answer:?}");
+    let third = answer.text("key");
+    assert_eq!((holds(&first.key).await, holds(&second).await, holds(&third).await), (true, false, true));
+
+    // Where one has leaked, none of those before holds on.
+    let answer = rotate(json!({ "old_secret_hours": 0 })).await;
+    assert_eq!(answer.expect_status(200).json().get("old_secret_until"), None, "{answer:?}");
+    let last = answer.text("key");
+    assert_eq!((holds(&first.key).await, holds(&third).await, holds(&last).await), (false, false, true));
+
+    for hours in [json!(169), json!(-1), json!("1")] {
+        rotate(json!({ "old_secret_hours": hours })).await.expect_input_invalid("old_secret_hours");
+    }
+    let events = send(backend.get("/api/v1/audit-events?kind=api_key_rotated").bearer_auth(&admin.access)).await;
+    assert_eq!((events.items().len(), &events.items()[0]["detail"]), (3, &json!(first.id)), "{events:?}");
+    send(backend.delete(&format!("{PATH}/{}", first.id)).bearer_auth(&admin.access)).await.expect_status(204);
+    rotate(json!({})).await.expect_problem(404, "not_found");
+    assert!(!holds(&last).await);
+    for key in [&first.key, &second, &third, &last] {
+        let secret = &key[key.len() - SECRET_CHARS..];
+        assert!(!backend.said().contains(secret) && !listed.body.contains(secret), "a secret is told");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_gets_the_secret_of_more_than_they_have() {
+    let backend = Backend::development().await;
+    let admin = backend.login(ADMIN).await;
+    let all = ["read", "write", "admin", "api_access"];
+    let strong = backend.key(&admin, &json!({ "name": "strong", "permissions": all })).await;
+    let weak = backend.key(&admin, &json!({ "name": "weak", "permissions": ["write", "api_access"] })).await;
+    let brief = backend.key(&admin, &json!({ "name": "brief", "permissions": all, "expires_in_days": 1 })).await;
+    let rotate = |id: &str| backend.post(&format!("{PATH}/{id}/rotate"), &json!({}));
+    for key in [&weak, &brief] {
+        send(rotate(&strong.id).header("X-API-Key", &key.key)).await.expect_problem(403, "grant_exceeded");
+        send(rotate(&key.id).header("X-API-Key", &key.key)).await.expect_status(200);
+    }
+    send(rotate(&weak.id).header("X-API-Key", &strong.key)).await.expect_status(200);
+    // Not even an administrator gets a secret of somebody else's.
+    let ben = backend.user(&admin, ("ben", "ben-has-a-password"), "admin").await;
+    for id in [strong.id.as_str(), "abcdefghijkm", "none"] {
+        send(rotate(id).bearer_auth(&ben.access)).await.expect_problem(404, "not_found");
+    }
+    assert_eq!(backend.introspected(&strong.key).await["active"], true);
 }

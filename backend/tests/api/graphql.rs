@@ -26,7 +26,7 @@ const PERMISSIONS: [&str; 6] = ["read", "write", "execute", "admin", "api_access
 pub type RootField = (&'static str, &'static str, &'static str, &'static [&'static str]);
 
 /// Every field of `Query` and `Mutation`.
-const FIELDS: [RootField; 16] = [
+const FIELDS: [RootField; 19] = [
     ("Query", "me", "{ me { username } }", &[]),
     ("Query", "models", "{ models { id } }", &["read"]),
     ("Query", "model", "{ model(id: \"x\") { id } }", &["read"]),
@@ -45,6 +45,8 @@ const FIELDS: [RootField; 16] = [
         "mutation { processBatch(input: { queries: [{ query: \"May I?\" }] }) { id } }",
         &["execute"],
     ),
+    ("Mutation", "cancelJob", "mutation { cancelJob(id: \"x\") { id } }", &["execute"]),
+    ("Mutation", "requeueJob", "mutation { requeueJob(id: \"x\") { id } }", &["admin"]),
     ("Mutation", "clearCache", "mutation { clearCache { entries } }", &["admin"]),
     (
         "Mutation",
@@ -52,6 +54,7 @@ const FIELDS: [RootField; 16] = [
         "mutation { createApiKey(input: { name: \"k\", permissions: [GRAPHQL_ACCESS] }) { key } }",
         &["write"],
     ),
+    ("Mutation", "rotateApiKey", "mutation { rotateApiKey(id: \"abcdefghijkm\") { key } }", &["write"]),
     ("Mutation", "revokeApiKey", "mutation { revokeApiKey(id: \"abcdefghijkm\") }", &["write"]),
 ];
 
@@ -205,6 +208,15 @@ async fn what_is_changed_here_is_changed_everywhere() {
     let (key, id) = (made["key"].as_str().expect("a key"), made["apiKey"]["id"].as_str().expect("an id"));
     assert!(made["apiKey"]["expiresAt"].is_u64(), "{made}");
     send(backend.get("/api/v1/models").header("X-API-Key", key)).await.expect_status(200);
+    let rotate = format!(
+        "mutation {{ rotateApiKey(id: \"{id}\", oldSecretHours: 1) {{ key apiKey {{ id oldSecretUntil }} }} }}"
+    );
+    let rotated = data(&ask(&backend, &admin.access, &rotate).await)["rotateApiKey"].clone();
+    assert_eq!((&rotated["apiKey"]["id"], rotated["key"] == key), (&json!(id), false), "{rotated}");
+    assert!(rotated["apiKey"]["oldSecretUntil"].is_u64(), "{rotated}");
+    for key in [key, rotated["key"].as_str().expect("a key")] {
+        send(backend.get("/api/v1/models").header("X-API-Key", key)).await.expect_status(200);
+    }
     let revoke = format!("mutation {{ revokeApiKey(id: \"{id}\") }}");
     assert_eq!(data(&ask(&backend, &admin.access, &revoke).await), json!({ "revokeApiKey": id }));
     send(backend.get("/api/v1/models").header("X-API-Key", key)).await.expect_problem(401, "key_invalid");

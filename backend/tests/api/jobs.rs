@@ -11,7 +11,7 @@ use testkit::postgres::Postgres;
 use testkit::redis::Redis;
 use testkit::wait::{PATIENCE, until};
 
-use crate::graphql::ask;
+use crate::graphql::{ask, expect_error};
 use crate::harness::backend::{ADMIN, Backend, folder};
 use crate::harness::client::send;
 use crate::harness::database::Engine;
@@ -140,6 +140,11 @@ async fn a_batch_is_answered(engine: &Engine) {
     graphql_shows_the_same(&backend, &ann.access).await;
     let metrics = backend.metrics().await;
     assert!(metrics.contains("backend_job_attempts_total{outcome=\"done\"}"), "{metrics}");
+    for name in ["job_pick_up_seconds", "job_item_seconds", "database_seconds"] {
+        let line = format!("backend_{name}_count ");
+        let count = metrics.lines().find_map(|told| told.strip_prefix(&line)?.parse::<u64>().ok());
+        assert!(count.is_some_and(|count| count > 0), "{line}: {metrics}");
+    }
     backend.stop().await;
 }
 
@@ -160,6 +165,62 @@ async fn graphql_shows_the_same(backend: &Backend, token: &str) {
     let shown = ask(backend, token, &document).await.json()["data"].clone();
     assert_eq!(shown["job"], json!({ "status": "DONE", "metrics": { "done": 2 } }), "{shown}");
     assert_eq!(shown["jobs"]["nodes"][0]["id"], made["id"], "{shown}");
+
+    // What came of it, query by query, as REST tells it.
+    let rest = job(backend, token, id).await["results"]["items"].clone();
+    let mut after = String::new();
+    for index in 0..2_usize {
+        let items = format!(
+            "{{ job(id: \"{id}\") {{ items(first: 1{after}) {{ nodes {{ index status attempts runAfter finishedAt error \
+             result {{ answer model cached finishReason completionTokens }} }} pageInfo {{ hasNextPage endCursor }} }} }} }}"
+        );
+        let told = ask(backend, token, &items).await.json()["data"]["job"]["items"].clone();
+        let (item, of_rest) = (&told["nodes"][0], &rest[index]);
+        assert_eq!((&item["index"], &item["status"]), (&json!(index), &json!("DONE")), "{told}");
+        assert_eq!((&item["runAfter"], &item["error"]), (&Value::Null, &Value::Null), "{told}");
+        for (here, there) in [("attempts", "attempts"), ("finishedAt", "finished_at")] {
+            assert_eq!(item[here], of_rest[there], "{told} {of_rest}");
+        }
+        for (here, there) in [
+            ("answer", "answer"),
+            ("model", "model"),
+            ("cached", "cached"),
+            ("finishReason", "finish_reason"),
+            ("completionTokens", "completion_tokens"),
+        ] {
+            assert_eq!(item["result"][here], of_rest["result"][there], "{told} {of_rest}");
+        }
+        assert_eq!(told["pageInfo"]["hasNextPage"], index == 0, "{told}");
+        after = format!(", after: {}", told["pageInfo"]["endCursor"]);
+    }
+    let wrong = format!("{{ job(id: \"{id}\") {{ items(after: \"***\") {{ nodes {{ index }} }} }} }}");
+    expect_error(&ask(backend, token, &wrong).await, 200, "input_invalid");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graphql_cancels_and_requeues() {
+    let model = FakeModel::start(Script::Status(StatusCode::BAD_REQUEST)).await;
+    let backend = Backend::start(&settings(&model, "concurrency: 1")).await;
+    let admin = backend.login(ADMIN).await;
+    let change = async |mutation: &str, id: &str| {
+        ask(&backend, &admin.access, &format!("mutation {{ {mutation}(id: \"{id}\") {{ status }} }}")).await
+    };
+    let refused = submit(&backend, &admin.access, &json!({ "queries": [{ "query": "Refused?" }] })).await;
+    until_status(&backend, &admin.access, &refused, "dead", PATIENCE).await;
+    model.now(Script::Hold("Answered."));
+    let again = change("requeueJob", &refused).await.json();
+    let status = again["data"]["requeueJob"]["status"].as_str().expect("a status");
+    assert!(["QUEUED", "RUNNING"].contains(&status), "{again}");
+    model.until_asked(2, PATIENCE).await;
+
+    let waiting = submit(&backend, &admin.access, &batch_of(2)).await;
+    let cancelled = change("cancelJob", &waiting).await.json();
+    assert_eq!(cancelled["data"]["cancelJob"]["status"], "CANCELLED", "{cancelled}");
+    model.release();
+    until_status(&backend, &admin.access, &refused, "done", PATIENCE).await;
+    expect_error(&change("requeueJob", &refused).await, 200, "conflict");
+    expect_error(&change("cancelJob", "none").await, 200, "not_found");
+    assert_eq!(model.seen().len(), 2, "nothing of the cancelled one was begun");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,7 +20,7 @@ struct Guarded {
 }
 
 /// Every guarded route of the API.
-const GUARDED: [Guarded; 19] = [
+const GUARDED: [Guarded; 20] = [
     Guarded { method: "GET", path: "/auth/me", needs: &[] },
     Guarded { method: "GET", path: "/api/v1/models", needs: &["read", "api_access"] },
     Guarded { method: "POST", path: "/api/v1/query", needs: &["execute"] },
@@ -40,6 +40,7 @@ const GUARDED: [Guarded; 19] = [
     Guarded { method: "GET", path: "/api/v1/api-keys", needs: &["read", "api_access"] },
     Guarded { method: "POST", path: "/api/v1/api-keys", needs: &["write", "api_access"] },
     Guarded { method: "DELETE", path: "/api/v1/api-keys/abcdefghijkm", needs: &["write", "api_access"] },
+    Guarded { method: "POST", path: "/api/v1/api-keys/abcdefghijkm/rotate", needs: &["write", "api_access"] },
 ];
 
 /// Every permission there is.

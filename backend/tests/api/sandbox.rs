@@ -4,13 +4,14 @@
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use testkit::wait::{PATIENCE, until};
 use tokio::net::TcpListener;
 
 use crate::harness::backend::{ADMIN, Backend, Session, folder, run};
 use crate::harness::client::send;
 use crate::harness::events::Events;
 use crate::harness::model::{FakeModel, Script};
-use crate::harness::sandbox::FakeSandbox;
+use crate::harness::sandbox::{FakeE2b, FakeSandbox};
 use crate::harness::settings::{Settings, secret_file};
 
 /// An answer with code in it.
@@ -115,6 +116,66 @@ async fn a_sandbox_that_fails_does_not_fail_the_answer() {
     let backend = Backend::start(&Settings::development().model(model.setting("m", "small"))).await;
     let admin = backend.login(ADMIN).await;
     assert_eq!(e2b(&backend, &admin, &wish).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_piece_of_code_has_a_sandbox_of_e2b_to_itself() {
+    let model = FakeModel::start(Script::Answer(WITH_CODE)).await;
+    let service = FakeE2b::start().await;
+    let folder = folder();
+    let key = secret_file(folder.path(), "e2b-key", "e2b_0123456789");
+    let url = service.url();
+    let section =
+        format!("sandbox: {{ protocol: e2b, url: \"{url}\", run_at: \"{url}/{{id}}\", key: {key}, timeout: 5s }}");
+    let settings = Settings::development().model(model.setting("m", "small")).section(&section);
+    let backend = Backend::start_in(&folder, &settings).await;
+    let admin = backend.login(ADMIN).await;
+    let wish = json!({ "query": "What is 6 times 7?", "execute": true });
+
+    service.says(&[
+        json!({ "type": "stdout", "text": "Thinking.\n", "timestamp": 1 }),
+        json!({ "type": "result", "text": "42", "is_main_result": true, "extra": {} }),
+        json!({ "type": "number_of_executions", "execution_count": 1 }),
+        json!({ "type": "end_of_execution" }),
+    ]);
+    let told = e2b(&backend, &admin, &wish).await.expect("it was asked for");
+    assert_eq!((&told["executed"], &told["exit_code"]), (&json!(true), &json!(0)), "{told}");
+    assert_eq!((&told["stdout"], &told["stderr"]), (&json!("Thinking.\n42\n"), &json!("")), "{told}");
+
+    let raised = json!({ "type": "error", "name": "ValueError", "value": "no", "traceback": "Traceback: no" });
+    service.says(&[raised, json!({ "type": "end_of_execution" })]);
+    let told = e2b(&backend, &admin, &wish).await.expect("it was asked for");
+    assert_eq!((&told["executed"], &told["exit_code"]), (&json!(true), &json!(1)), "{told}");
+    assert_eq!(told["stderr"], "Traceback: no", "{told}");
+
+    // One each, ended after it. Nobody waits for the end, so it may come later than what follows.
+    let mut calls = until("both have ended", PATIENCE, async || {
+        let calls = service.calls();
+        (calls.iter().filter(|(what, ..)| what.starts_with("DELETE")).count() == 2).then_some(calls)
+    })
+    .await;
+    calls.sort_by_key(|call| call.0.clone());
+    let api_key = Some("e2b_0123456789".to_owned());
+    let wanted =
+        json!({ "templateID": "code-interpreter-v1", "timeout": 17, "secure": true, "allow_internet_access": false });
+    let run = json!({ "code": "print(6 * 7)\n", "language": "python" });
+    let expected = [
+        ("DELETE /sandboxes/box-1".to_owned(), api_key.clone(), Value::Null),
+        ("DELETE /sandboxes/box-2".to_owned(), api_key.clone(), Value::Null),
+        ("POST /box-1/execute".to_owned(), Some("of-box-1".to_owned()), run.clone()),
+        ("POST /box-2/execute".to_owned(), Some("of-box-2".to_owned()), run),
+        ("POST /sandboxes".to_owned(), api_key.clone(), wanted.clone()),
+        ("POST /sandboxes".to_owned(), api_key, wanted),
+    ];
+    assert_eq!(calls, expected);
+
+    service.refuses(StatusCode::UNAUTHORIZED);
+    let told = e2b(&backend, &admin, &wish).await.expect("it was asked for");
+    assert_eq!(told["executed"], false, "{told}");
+    assert!(told["error"].as_str().is_some_and(|why| why.contains("answered 401")), "{told}");
+    for secret in ["e2b_0123456789", "of-box-1"] {
+        assert!(!backend.said().contains(secret), "{secret} is in the log");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

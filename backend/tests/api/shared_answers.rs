@@ -3,18 +3,24 @@
 //! Read next: `harness/mod.rs`.
 
 use serde_json::{Value, json};
-use testkit::redis::Redis;
+use testkit::redis::{Redis, free_address};
 use testkit::wait::{PATIENCE, until};
 
 use crate::graphql::ask;
+use crate::harness::authority;
 use crate::harness::backend::{ADMIN, Backend, Session, folder};
 use crate::harness::client::send;
 use crate::harness::model::{FakeModel, Script};
-use crate::harness::settings::Settings;
+use crate::harness::settings::{Settings, secret_file};
 
 /// Two processes with one database and one Redis, and the administrator at both.
 async fn two_with(redis: &Redis, settings: Settings) -> (Backend, Backend, Session) {
-    let section = format!("redis: {{ url: \"{}\", timeout: 1s, answer_max: 2KiB }}", redis.url());
+    two_at(&format!("url: \"{}\"", redis.url()), settings).await
+}
+
+/// The same, with a Redis that is found like this.
+async fn two_at(place: &str, settings: Settings) -> (Backend, Backend, Session) {
+    let section = format!("redis: {{ {place}, timeout: 1s, answer_max: 2KiB }}");
     let (folder, settings) = (folder(), settings.section(&section));
     let one = Backend::start_in(&folder, &settings).await;
     let two = Backend::start_in(&folder, &settings).await;
@@ -157,4 +163,59 @@ async fn what_is_larger_than_redis_may_have_stays_where_it_was_asked_for() {
     let body = json!({ "query": "How little?" });
     assert_eq!(x_cache(&one, &admin.access, &body).await, "miss");
     assert_eq!(x_cache(&two, &admin.access, &body).await, "hit");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_may_ask_for_a_password_and_speak_tls() {
+    let files = folder();
+    let certified = authority::certify(files.path(), "localhost");
+    let port = free_address().port().to_string();
+    let _redis = Redis::start_with(&[
+        "--requirepass",
+        "open sesame",
+        "--tls-port",
+        &port,
+        "--tls-cert-file",
+        &certified.certificate,
+        "--tls-key-file",
+        &certified.key,
+        "--tls-ca-cert-file",
+        &certified.authority,
+        "--tls-auth-clients",
+        "no",
+    ])
+    .await;
+    let password = secret_file(files.path(), "password", "open sesame");
+    let place = format!("url: \"rediss://localhost:{port}\", password: {password}, ca: \"{}\"", certified.authority);
+    let (one, two, admin) = two_at(&place, Settings::development()).await;
+    let body = json!({ "query": "Who listens?" });
+    assert_eq!(x_cache(&one, &admin.access, &body).await, "miss");
+    assert_eq!(x_cache(&two, &admin.access, &body).await, "hit", "over TLS");
+    assert!(!one.said().contains("sesame"), "a secret is in the log:\n{}", one.said());
+
+    // A server that another authority vouches for is not spoken to; everything goes on without it.
+    let others = folder();
+    let stranger = authority::certify(others.path(), "localhost").authority;
+    let place = format!("redis: {{ url: \"rediss://localhost:{port}\", password: {password}, ca: \"{stranger}\" }}");
+    let alone = Backend::start(&Settings::development().section(&place)).await;
+    until("it has tried", PATIENCE, async || alone.said().contains("Redis cannot be reached").then_some(())).await;
+    until_up(&alone, false).await;
+    let admin = alone.login(ADMIN).await;
+    assert_eq!(x_cache(&alone, &admin.access, &body).await, "miss");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_know_where_redis_is() {
+    let redis = Redis::start().await;
+    let files = folder();
+    let file = files.path().join("sentinel.conf");
+    let address = redis.address();
+    let text = format!("sentinel monitor mymaster {} {} 1\n", address.ip(), address.port());
+    std::fs::write(&file, text).expect("a temporary folder can be written");
+    let sentinel = Redis::start_sentinel(&file).await;
+    let place = format!("sentinel: {{ urls: [\"{}\"], service: mymaster }}", sentinel.url());
+    let (one, two, admin) = two_at(&place, Settings::development()).await;
+    let body = json!({ "query": "Who knows?" });
+    assert_eq!(x_cache(&one, &admin.access, &body).await, "miss");
+    assert_eq!(x_cache(&two, &admin.access, &body).await, "hit", "by sentinel");
 }

@@ -9,6 +9,8 @@ use testkit::wait::{PATIENCE, until};
 use crate::harness::backend::{ADMIN, Backend};
 use crate::harness::client::send;
 use crate::harness::settings::Settings;
+use crate::harness::socket::Socket;
+use crate::jobs::{submit, until_status};
 
 const UNSAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
 const UNSAMPLED_TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -65,6 +67,55 @@ async fn operations_services_and_models_stand_below_their_request() {
     let refused = request_span(&collector, "GET /api/v1/models").await;
     assert_eq!((refused.attribute("error.type"), refused.failed), ("token_missing", false));
     for secret in [admin.access.as_str(), admin.refresh.as_str(), ADMIN.1, "username", "marmalade"] {
+        assert!(!collector.holds(secret), "{secret} was told");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_done_later_stands_below_its_request() {
+    let collector = Collector::start().await;
+    let backend = start(&collector).await;
+    let admin = backend.login(ADMIN).await;
+    let batch = json!({ "queries": [{ "query": "What does the word quince mean?" }] });
+    let id = submit(&backend, &admin.access, &batch).await;
+    until_status(&backend, &admin.access, &id, "done", PATIENCE).await;
+    let request = request_span(&collector, "POST /api/v1/batch").await;
+    let made = below(&collector, &request, "jobs.create").await;
+    let attempt = below(&collector, &made, "job.attempt").await;
+    assert_eq!((attempt.kind.as_str(), attempt.failed), ("consumer", false), "{attempt:#?}");
+    for (name, value) in [("job.id", id.as_str()), ("job.attempt", "1"), ("job.outcome", "done")] {
+        assert_eq!(attempt.attribute(&format!("capibara6.{name}")), value, "{attempt:#?}");
+    }
+    below(&collector, &attempt, "chat capibara6-dev").await;
+    assert!(!collector.holds("quince"), "a query was told");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operations_of_a_socket_stand_below_the_request_that_opened_it() {
+    let collector = Collector::start().await;
+    let backend = start(&collector).await;
+    let admin = backend.login(ADMIN).await;
+    let mut socket = Socket::known(&backend, &admin.access).await;
+    let answer = "subscription { answer(input: { query: \"What does the word medlar mean?\" }) { delta } }";
+    for (id, document) in [("1", answer), ("2", "{ me { username } }"), ("3", "{ job(id: \"none\") { id } }")] {
+        socket.subscribe(id, document).await;
+        while socket.hear().await["type"] != "complete" {}
+    }
+    let request = request_span(&collector, "GET /graphql").await;
+    assert_eq!(request.attribute("http.response.status_code"), "101", "{request:#?}");
+    let subscription = below(&collector, &request, "subscription").await;
+    assert_eq!(subscription.attribute("graphql.operation.type"), "subscription", "{subscription:#?}");
+    let model = below(&collector, &subscription, "chat capibara6-dev").await;
+    assert_eq!(model.attribute("gen_ai.request.stream"), "true", "{model:#?}");
+    until("both queries are told, and what came of them", PATIENCE, async || {
+        let trace = collector.trace(&request.trace_id);
+        let queries = trace.iter().filter(|span| span.name == "query" && span.parent_id == request.span_id);
+        let mut failures: Vec<&str> = queries.map(|span| span.attribute("error.type")).collect();
+        failures.sort_unstable();
+        (failures == ["", "not_found"]).then_some(())
+    })
+    .await;
+    for secret in [admin.access.as_str(), "medlar"] {
         assert!(!collector.holds(secret), "{secret} was told");
     }
 }

@@ -48,6 +48,14 @@ async fn pages_of_listed_origins_may_use_the_api() {
     }
     assert_eq!(allowed.header("access-control-allow-credentials"), "", "{allowed:?}");
     assert_eq!(allowed.header("vary"), "origin", "{allowed:?}");
+    // Every method that the API has.
+    let document = send(backend.get("/api/v1/openapi.json")).await.expect_status(200).json();
+    let told: Vec<&str> = allowed.header("access-control-allow-methods").split(", ").collect();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for method in methods.as_object().expect("methods").keys() {
+            assert!(told.contains(&method.to_uppercase().as_str()), "{method} {path} is not among {told:?}");
+        }
+    }
     for other in ["https://evil.example", "https://app.example.org.evil.example", "http://app.example.org", "null"] {
         println!("{other}");
         let refused = ask(other).await;

@@ -47,7 +47,18 @@ impl Tracer {
     /// The span of the request itself.
     #[must_use]
     pub fn request(&self, trace: &Trace, name: impl Into<Cow<'static, str>>, began: SystemTime) -> Span {
-        let mut span = self.child(trace, trace.parent.unwrap_or(SpanId::INVALID), SpanKind::Server, name, began);
+        self.first(trace, SpanKind::Server, name, began)
+    }
+
+    /// The span of work that a request has left to be done later.
+    #[must_use]
+    pub fn work(&self, trace: &Trace, name: impl Into<Cow<'static, str>>, began: SystemTime) -> Span {
+        self.first(trace, SpanKind::Consumer, name, began)
+    }
+
+    /// The first span that this program tells of a trace, below the one that it was told of.
+    fn first(&self, trace: &Trace, kind: SpanKind, name: impl Into<Cow<'static, str>>, began: SystemTime) -> Span {
+        let mut span = self.child(trace, trace.parent.unwrap_or(SpanId::INVALID), kind, name, began);
         span.0.span_context = context(trace, trace.span);
         span.0.parent_span_is_remote = trace.parent.is_some();
         span

@@ -38,7 +38,7 @@ pub struct Told {
     pub service: String,
     /// Its name.
     pub name: String,
-    /// `server`, `client`, `internal`, or another by its number.
+    /// `server`, `client`, `internal`, `consumer`, or another by its number.
     pub kind: String,
     /// The trace's number, in hexadecimal.
     pub trace_id: String,
@@ -174,6 +174,7 @@ fn told(service: &str, span: &Span) -> Told {
         1 => "internal".to_owned(),
         2 => "server".to_owned(),
         3 => "client".to_owned(),
+        5 => "consumer".to_owned(),
         other => other.to_string(),
     };
     Told {

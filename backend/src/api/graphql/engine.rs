@@ -133,14 +133,14 @@ impl Engine {
             Err(Refused::WrongMethod) => return Answer::WrongMethod,
             Err(Refused::Error(error)) => return Answer::Outcome(self.refuse(error, &request_id)),
         };
-        let open = open_span(prepared.operation, prepared.request.operation_name.as_deref());
+        let mut open = open_span(prepared.operation, prepared.request.operation_name.as_deref());
         let work = self.schema.execute(prepared.request);
         let response = match &open {
             Some(open) => open.below().around(work).await,
             None => work.await,
         };
         let outcome = Outcome::of(response, prepared.executed.get(), &request_id);
-        close_span(open, &outcome);
+        note_failure(open.as_mut(), &outcome);
         Answer::Outcome(self.note(outcome))
     }
 
@@ -148,10 +148,17 @@ impl Engine {
     pub(super) fn answers(self: &Arc<Self>, asked: Asked, who: Asker) -> BoxStream<'static, Outcome> {
         let request_id = who.origin.request_id.clone();
         match self.prepare(asked, who, Way::Socket) {
-            Ok(Prepared { request, executed, .. }) => {
+            Ok(Prepared { request, executed, operation }) => {
                 let engine = Arc::clone(self);
-                let responses = self.schema.execute_stream(request);
-                responses.map(move |response| engine.note(Outcome::of(response, executed.get(), &request_id))).boxed()
+                let mut open = open_span(operation, request.operation_name.as_deref());
+                let below = open.as_ref().map(Open::below);
+                // The span moves in here, and ends with the stream.
+                let outcome_of = move |response| {
+                    let outcome = Outcome::of(response, executed.get(), &request_id);
+                    note_failure(open.as_mut(), &outcome);
+                    engine.note(outcome)
+                };
+                trace::along(below, self.schema.execute_stream(request)).map(outcome_of).boxed()
             }
             Err(Refused::Error(error)) => stream::iter([self.refuse(error, &request_id)]).boxed(),
             // Only GET has a wrong method.
@@ -219,10 +226,9 @@ fn open_span(operation: OperationType, name: Option<&str>) -> Option<Open> {
     Some(open)
 }
 
-/// Ends it. The first error stands for all.
-fn close_span(open: Option<Open>, outcome: &Outcome) {
-    let Some(mut open) = open else { return };
-    if let (Some(span), Some(error)) = (open.span(), outcome.errors().first()) {
+/// Says in its span that an operation has failed. The first error stands for all.
+fn note_failure(open: Option<&mut Open>, outcome: &Outcome) {
+    if let (Some(span), Some(error)) = (open.and_then(Open::span), outcome.errors().first()) {
         span.fail(errors::code_of(error).unwrap_or("error").to_owned());
     }
 }

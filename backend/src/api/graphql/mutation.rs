@@ -41,6 +41,20 @@ impl Mutation {
         jobs::create(services, &who.caller, input).await.map(Some)
     }
 
+    /// Answers nothing more of a batch: what waits ends at once, what is under way is finished.
+    #[graphql(guard = "EXECUTE")]
+    async fn cancel_job(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Job>, ApiError> {
+        let (services, who): (&Arc<Services>, &Asker) = (of(ctx)?, of(ctx)?);
+        Ok(Some(services.jobs.cancel(&who.caller, &id).await?.into()))
+    }
+
+    /// Tries again what was given up of a batch, with all its attempts before it.
+    #[graphql(guard = "ADMIN")]
+    async fn requeue_job(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Job>, ApiError> {
+        let (services, who): (&Arc<Services>, &Asker) = (of(ctx)?, of(ctx)?);
+        Ok(Some(services.jobs.requeue(&who.caller, &id).await?.into()))
+    }
+
     /// Forgets all answers that are kept, of everybody.
     #[graphql(guard = "ADMIN")]
     async fn clear_cache(&self, ctx: &Context<'_>) -> Result<Option<ClearedCache>, ApiError> {
@@ -63,6 +77,23 @@ impl Mutation {
         };
         let created = services.api_keys.create(&who.caller, input, None, &who.origin.client()).await?;
         Ok(Some(CreatedApiKey::new(created, who.caller.subject.clone())))
+    }
+
+    /// Gives one of the caller's API keys a new secret. The one before holds on for a while, so that nothing fails until
+    /// everybody has the new one.
+    #[graphql(guard = "WRITE")]
+    async fn rotate_api_key(
+        &self,
+        ctx: &Context<'_>,
+        id: ID,
+        #[graphql(
+            desc = "How long the secret before holds on, in hours, 168 at most; 24, if left out; with 0 it ends now."
+        )]
+        old_secret_hours: Option<u32>,
+    ) -> Result<Option<CreatedApiKey>, ApiError> {
+        let (services, who): (&Arc<Services>, &Asker) = (of(ctx)?, of(ctx)?);
+        let rotated = services.api_keys.rotate(&who.caller, &id, old_secret_hours, &who.origin.client()).await?;
+        Ok(Some(CreatedApiKey::new(rotated, who.caller.subject.clone())))
     }
 
     /// Revokes an API key: one of the caller's own, or any for who administers. Says which.

@@ -28,8 +28,8 @@ const HISTORY_COST: usize = 50;
 /// The root of what can be looked at.
 pub(super) struct Query;
 
-/// A list in pieces, in the order in which its items were made.
-type Pages<T> = Connection<String, T>;
+/// A list in pieces, in an order that lasts.
+pub(super) type Pages<T> = Connection<String, T>;
 
 /// What can be looked at.
 #[Object]
@@ -106,23 +106,24 @@ impl Query {
         Ok(Some(pages(marked, limit, after.is_some())))
     }
 
-    /// The caller's own API keys.
+    /// API keys: the caller's own, or those of another user for who administers.
     #[graphql(guard = "READ", complexity = "page_cost(first, child_complexity)")]
     async fn api_keys(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "How many, 100 at most; 50, if left out.")] first: Option<u32>,
         #[graphql(desc = "The cursor after which to go on.")] after: Option<String>,
+        #[graphql(desc = "Whose, by the user's id; the caller's own, if left out.")] owner_id: Option<ID>,
     ) -> Result<Option<Pages<ApiKey>>, ApiError> {
         let (services, who): (&Arc<Services>, &Asker) = (of(ctx)?, of(ctx)?);
         let limit = limit("first", first)?;
         let mark = after.as_deref().map(|after| mark("after", after)).transpose()?;
         let place = mark.as_deref().map(|mark| parse_mark("after", mark)).transpose()?;
-        let keys = services.api_keys.list(&who.caller, place, limit + 1).await?;
-        let owner = &who.caller.subject;
+        let owner = owner_id.as_ref().map_or(who.caller.subject.as_str(), |id| id.as_str());
+        let keys = services.api_keys.list(&who.caller, Some(owner), place, limit + 1).await?;
         let marked = keys
             .into_iter()
-            .map(|key| (write_mark(key.created_at, &key.id), ApiKey::new(key, owner.clone())))
+            .map(|key| (write_mark(key.created_at, &key.id), ApiKey::new(key, owner.to_owned())))
             .collect();
         Ok(Some(pages(marked, limit, after.is_some())))
     }
@@ -173,7 +174,7 @@ impl Query {
 }
 
 /// Makes a piece of a list of one item more than the limit, if there is one: that is how the end is known.
-fn pages<T: OutputType>(mut marked: Vec<(String, T)>, limit: u32, goes_on: bool) -> Pages<T> {
+pub(super) fn pages<T: OutputType>(mut marked: Vec<(String, T)>, limit: u32, goes_on: bool) -> Pages<T> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut pages = Connection::new(goes_on, marked.len() > limit);
     marked.truncate(limit);
@@ -182,7 +183,7 @@ fn pages<T: OutputType>(mut marked: Vec<(String, T)>, limit: u32, goes_on: bool)
 }
 
 /// What a list costs: as much as its longest piece.
-fn page_cost(first: Option<u32>, item: usize) -> usize {
+pub(super) fn page_cost(first: Option<u32>, item: usize) -> usize {
     let items = first.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
     usize::try_from(items).unwrap_or(usize::MAX).saturating_mul(item).saturating_add(1)
 }

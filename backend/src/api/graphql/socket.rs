@@ -30,6 +30,7 @@ use crate::api::Services;
 use crate::api::error::ApiError;
 use crate::api::middleware::Origin;
 use crate::api::server::Connected;
+use crate::base::trace;
 use crate::config::GraphqlSocket;
 
 /// How often the clocks of a connection are looked at.
@@ -69,7 +70,15 @@ pub(super) fn open(
     }
     let span = tracing::info_span!("socket", request_id = origin.request_id);
     let talk = Talk::new(Arc::clone(engine), Arc::clone(services), origin, headers, connected);
-    Ok(upgrade.on_upgrade(move |stream| talk.serve(stream).instrument(span)))
+    // The conversation has a task of its own; what is asked in it stands below the request that began it.
+    let current = trace::current();
+    Ok(upgrade.on_upgrade(move |stream| async move {
+        let conversation = Box::pin(talk.serve(stream).instrument(span));
+        match current {
+            Some(current) => current.around(conversation).await,
+            None => conversation.await,
+        }
+    }))
 }
 
 /// Why a conversation is over.

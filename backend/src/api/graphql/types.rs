@@ -124,6 +124,8 @@ pub(super) struct ApiKey {
     revoked_at: Option<Timestamp>,
     /// Not yet, if null; to within a minute.
     last_used_at: Option<Timestamp>,
+    /// Until when the secret before this one holds on; there is none, if null.
+    old_secret_until: Option<Timestamp>,
     #[graphql(skip)]
     owner_id: String,
 }
@@ -140,7 +142,7 @@ impl ApiKey {
     }
 }
 
-/// A key that was just made.
+/// A key that was just made, or has just got a new secret.
 #[derive(SimpleObject)]
 pub(super) struct CreatedApiKey {
     /// The whole key, this once.
@@ -302,6 +304,7 @@ impl ApiKey {
             expires_at: key.expires_at.map(Timestamp),
             revoked_at: key.revoked_at.map(Timestamp),
             last_used_at: key.last_used_at.map(Timestamp),
+            old_secret_until: key.old_secret_until.map(Timestamp),
             owner_id,
         }
     }

@@ -27,6 +27,11 @@ const QUESTION: [Code; 5] =
 /// The parameter of the paths of one job.
 const JOB_ID: &str = "The job's id.";
 
+/// What becomes of the secrets before a new one.
+const ROTATION: &str = "The secret before holds on for `old_secret_hours`; with 0 every one before ends at once. Where two \
+    hold already, the older one does so for as long as it was told to, and the newer one ends: who did not get the answer \
+    asks again.";
+
 /// A path, a method, and what both do together.
 pub(super) type Route = (&'static str, &'static str, Operation);
 
@@ -173,7 +178,12 @@ fn accounts() -> Vec<Route> {
             .takes("UserEditRequest")
             .gives(200, "The user.", "User")
             .refuses(&[Code::NotFound, Code::Conflict, Code::GrantExceeded, Code::Overloaded]);
-    let keys = Operation::guarded(tag, "listApiKeys", "The caller's API keys, in pages.", READING)
+    let keys = Operation::guarded(tag, "listApiKeys", "API keys of one user, in pages.", READING)
+        .asks(
+            "owner",
+            "Whose, by the user's id: for administrators. Without it the caller's.",
+            &json!({ "type": "string" }),
+        )
         .paged()
         .tagged()
         .gives(200, "A page of keys, without their secrets.", "ApiKeyPage");
@@ -186,6 +196,12 @@ fn accounts() -> Vec<Route> {
         .at("id", "The public part of the key.")
         .gives_nothing(204, "It is revoked.")
         .refuses(&[Code::NotFound]);
+    let rotate = Operation::guarded(tag, "rotateApiKey", "Give one of the caller's API keys a new secret.", WRITING)
+        .describe(ROTATION)
+        .at("id", "The public part of the key.")
+        .takes("ApiKeyRotation")
+        .gives(200, "The whole key, this once.", "ApiKeyCreated")
+        .refuses(&[Code::NotFound, Code::GrantExceeded]);
     let events = Operation::guarded(tag, "listAuditEvents", "Security events, the newest first.", ADMINISTERING)
         .asks("kind", "Only events of this kind.", &json!({ "type": "string", "enum": event_kinds() }))
         .asks("subject", "Only events about this user's id, or name that was tried.", &json!({ "type": "string" }))
@@ -200,6 +216,7 @@ fn accounts() -> Vec<Route> {
         ("/api/v1/api-keys", "get", keys),
         ("/api/v1/api-keys", "post", key),
         ("/api/v1/api-keys/{id}", "delete", revoke),
+        ("/api/v1/api-keys/{id}/rotate", "post", rotate),
     ]
 }
 

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::metrics;
-use crate::auth::event_kinds;
+use crate::auth::{OLD_SECRET_HOURS_MAX, event_kinds};
 use crate::query::{HISTORY_MESSAGES_MAX, QUESTION_CHARS_MAX};
 
 const PERMISSIONS: [&str; 6] = ["read", "write", "execute", "admin", "api_access", "graphql_access"];
@@ -135,8 +135,9 @@ fn accounts() -> Group {
         ("expires_at", time()),
         ("revoked_at", time()),
         ("last_used_at", time()),
+        ("old_secret_until", time()),
     ];
-    let optional = ["expires_at", "revoked_at", "last_used_at"];
+    let optional = ["expires_at", "revoked_at", "last_used_at", "old_secret_until"];
     let created = [&[("key", text("The whole key, this once."))][..], &listed[..]].concat();
     vec![
         ("UserRequest", closed(user_request)),
@@ -144,12 +145,23 @@ fn accounts() -> Group {
         ("User", user),
         ("UserPage", page("User")),
         ("ApiKeyRequest", closed(key_request)),
+        ("ApiKeyRotation", rotation()),
         ("ApiKey", object(&listed, &optional)),
         ("ApiKeyCreated", object(&created, &optional)),
         ("ApiKeyPage", page("ApiKey")),
         ("AuditEvent", event()),
         ("AuditEventPage", page("AuditEvent")),
     ]
+}
+
+fn rotation() -> Value {
+    let hours = json!({
+        "type": ["integer", "null"],
+        "minimum": 0,
+        "maximum": OLD_SECRET_HOURS_MAX,
+        "description": "How long the secret before holds on; 24, if left out.",
+    });
+    closed(object(&[("old_secret_hours", hours)], &["old_secret_hours"]))
 }
 
 fn event() -> Value {

@@ -1,6 +1,7 @@
-//! API keys: made, listed, revoked by their owners.
+//! API keys: made, listed, renewed, revoked by their owners.
 //!
-//! For: `/api/v1/api-keys`. May touch: `auth::ApiKeys`. Promises: a whole key is shown once, in the answer that makes it.
+//! For: `/api/v1/api-keys`. May touch: `auth::ApiKeys`. Promises: a whole key is shown once, in the answer that makes it or
+//! gives it a new secret.
 //! Read next: `auth/api_keys.rs`.
 
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use crate::api::Services;
 use crate::api::error::ApiError;
 use crate::api::extract::{Allowed, JsonBody, PathText, QueryString, Reading, Writing};
 use crate::api::middleware::Origin;
-use crate::api::page::{Page, PageQuery};
-use crate::auth::{ApiKeyInput, ListedKey};
+use crate::api::page::{self, Page};
+use crate::auth::{ApiKeyInput, CreatedKey, ListedKey};
 use crate::base::trace::within;
 
 #[derive(Deserialize)]
@@ -30,6 +31,26 @@ pub(in crate::api) struct ApiKeyRequest {
     permissions: Option<Vec<Permission>>,
     #[serde(default)]
     expires_in_days: Option<u32>,
+}
+
+/// What a client may ask of the list.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct KeysQuery {
+    #[serde(default)]
+    limit: Option<u32>,
+    #[serde(default)]
+    cursor: Option<String>,
+    #[serde(default)]
+    owner: Option<String>,
+}
+
+/// What a client wants of a new secret.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
+pub(in crate::api) struct RotationRequest {
+    #[serde(default)]
+    old_secret_hours: Option<u32>,
 }
 
 /// Times are seconds of the Unix epoch.
@@ -45,6 +66,8 @@ pub(in crate::api) struct ApiKeyAnswer {
     revoked_at: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_used_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old_secret_until: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -65,6 +88,7 @@ impl From<ListedKey> for ApiKeyAnswer {
             expires_at: key.expires_at,
             revoked_at: key.revoked_at,
             last_used_at: key.last_used_at,
+            old_secret_until: key.old_secret_until,
         }
     }
 }
@@ -73,12 +97,13 @@ impl From<ListedKey> for ApiKeyAnswer {
 pub(in crate::api) async fn list(
     Allowed { caller, .. }: Allowed<Reading>,
     State(services): State<Arc<Services>>,
-    QueryString(query): QueryString<PageQuery>,
+    QueryString(query): QueryString<KeysQuery>,
 ) -> Result<Json<Page<ApiKeyAnswer>>, ApiError> {
-    let limit = query.limit()?;
-    let mark = query.after()?;
+    let limit = page::limit("limit", query.limit)?;
+    let mark = query.cursor.as_deref().map(|cursor| page::mark("cursor", cursor)).transpose()?;
     let after = mark.as_deref().map(|mark| parse_mark("cursor", mark)).transpose()?;
-    let keys = within("api_keys.list", services.api_keys.list(&caller, after, limit + 1)).await?;
+    let listing = services.api_keys.list(&caller, query.owner.as_deref(), after, limit + 1);
+    let keys = within("api_keys.list", listing).await?;
     let answers = keys.into_iter().map(ApiKeyAnswer::from).collect();
     Ok(Json(Page::cut(answers, limit, |key: &ApiKeyAnswer| write_mark(key.created_at, &key.id))))
 }
@@ -100,8 +125,20 @@ pub(in crate::api) async fn create(
     let client = origin.client();
     let created =
         within("api_keys.create", services.api_keys.create(&caller, input, key.as_deref(), &client)).await?;
-    let answer = CreatedAnswer { key: created.key.reveal(), listed: created.listed.into() };
-    Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
+    Ok(show(StatusCode::CREATED, created))
+}
+
+/// `POST /api/v1/api-keys/{id}/rotate`
+pub(in crate::api) async fn rotate(
+    Allowed { caller, .. }: Allowed<Writing>,
+    State(services): State<Arc<Services>>,
+    origin: Origin,
+    PathText(id): PathText,
+    JsonBody(request): JsonBody<RotationRequest>,
+) -> Result<Response, ApiError> {
+    let client = origin.client();
+    let rotated = services.api_keys.rotate(&caller, &id, request.old_secret_hours, &client);
+    Ok(show(StatusCode::OK, within("api_keys.rotate", rotated).await?))
 }
 
 /// `DELETE /api/v1/api-keys/{id}`
@@ -113,6 +150,12 @@ pub(in crate::api) async fn revoke(
 ) -> Result<StatusCode, ApiError> {
     within("api_keys.revoke", services.api_keys.revoke(&caller, &id, &origin.client())).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The answer that shows a whole key, this once.
+fn show(status: StatusCode, created: CreatedKey) -> Response {
+    let answer = CreatedAnswer { key: created.key.reveal(), listed: created.listed.into() };
+    (status, [(CACHE_CONTROL, "no-store")], Json(answer)).into_response()
 }
 
 /// The place of a key in its owner's list: the second in which it was made, and its id.

@@ -128,11 +128,11 @@ pub(in crate::api) async fn get(
     QueryString(query): QueryString<PageQuery>,
 ) -> Result<Json<JobDetails>, ApiError> {
     let limit = query.limit()?;
-    let from = query.after()?.as_deref().map(after_mark).transpose()?.unwrap_or(0);
+    let from = query.after()?.as_deref().map(|mark| after_mark("cursor", mark)).transpose()?.unwrap_or(0);
     let job = within("jobs.get", services.jobs.get(&caller, &id)).await?;
     let items = within("jobs.items", services.jobs.items(&job, from, limit + 1)).await?;
     let answers = items.into_iter().map(ItemDetails::from).collect();
-    let results = Page::cut(answers, limit, |item: &ItemDetails| item.index.to_string());
+    let results = Page::cut(answers, limit, |item: &ItemDetails| write_mark(item.index));
     Ok(Json(JobDetails { job: job.into(), results }))
 }
 
@@ -154,9 +154,13 @@ pub(in crate::api) async fn requeue(
     Ok(Json(within("jobs.requeue", services.jobs.requeue(&caller, &id)).await?.into()))
 }
 
-/// The place after the one that the page before ended with.
-fn after_mark(mark: &str) -> Result<i64, ApiError> {
+/// The mark of a query in its job's list.
+pub(in crate::api) fn write_mark(index: i64) -> String {
+    index.to_string()
+}
+
+/// The place after the one that the page before ended with, whose mark came under this name.
+pub(in crate::api) fn after_mark(name: &str, mark: &str) -> Result<i64, ApiError> {
     let last: Option<i64> = mark.parse().ok().filter(|last| *last >= 0);
-    last.and_then(|last| last.checked_add(1))
-        .ok_or_else(|| ApiError::input("cursor", "is not one that this list gave"))
+    last.and_then(|last| last.checked_add(1)).ok_or_else(|| ApiError::input(name, "is not one that this list gave"))
 }

@@ -6,9 +6,10 @@
 use std::collections::HashSet;
 
 use common::settings::{At, Decoder};
+use url::Url;
 
 use super::{bounded, lasting, secret, size, unique_name};
-use crate::config::checked::{Cache, Circuit, Model, Playbooks, Sandbox, Streams};
+use crate::config::checked::{Cache, Circuit, Model, Playbooks, SANDBOX_ID, Sandbox, Streams};
 use crate::config::raw;
 
 /// What a client calls a model that the router shall choose.
@@ -123,8 +124,33 @@ pub(super) fn sandbox(raw: raw::Sandbox, decoder: &mut Decoder) -> Option<Sandbo
     };
     let timeout = lasting(&raw.timeout, decoder);
     let output_bytes_max = size(&raw.output_max, decoder);
-    let mut execute_url = raw.url.0;
-    let path = format!("{}/execute", execute_url.path().trim_end_matches('/'));
-    execute_url.set_path(&path);
-    Some(Sandbox { execute_url, key: key?, timeout: timeout?, output_bytes_max: output_bytes_max? })
+    let template = unique_name(&raw.template, "template", &mut HashSet::new(), decoder);
+    let run_at = match raw.run_at {
+        Some(at) => run_at(at, decoder).map(Some),
+        None => Some(None),
+    };
+    Some(Sandbox {
+        protocol: raw.protocol,
+        url: raw.url.0,
+        key: key?,
+        template: template?,
+        run_at: run_at?,
+        internet: raw.internet,
+        timeout: timeout?,
+        output_bytes_max: output_bytes_max?,
+    })
+}
+
+/// The address of a sandbox, with a place for its id.
+fn run_at(at: At<String>, decoder: &mut Decoder) -> Option<String> {
+    let named = at.value.replace(SANDBOX_ID, "x");
+    let is_web = |url: Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+    if named == at.value || !named.parse().is_ok_and(is_web) {
+        decoder.mistake_at(
+            &at,
+            "is not an http or https address with {id} in it, such as https://49999-{id}.e2b.example",
+        );
+        return None;
+    }
+    Some(at.value)
 }

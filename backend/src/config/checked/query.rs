@@ -20,6 +20,16 @@ choice! {
     }
 }
 
+choice! {
+    /// What a sandbox understands.
+    pub enum SandboxProtocol {
+        /// One request with the code, answered when it has run.
+        Plain = "plain",
+        /// E2B's: a sandbox is made, runs the code, and ends.
+        E2b = "e2b",
+    }
+}
+
 /// A model server.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -102,13 +112,24 @@ pub struct Playbooks {
     pub score_min: u32,
 }
 
+/// What stands for a sandbox's id in `sandbox.run_at`.
+pub const SANDBOX_ID: &str = "{id}";
+
 /// A service that runs code.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
-    /// Where `execute` is.
-    pub execute_url: Url,
-    /// The bearer key it asks for.
+    /// What it understands.
+    pub protocol: SandboxProtocol,
+    /// Its base address.
+    pub url: Url,
+    /// The key it asks for.
     pub key: Option<Secret>,
+    /// From which template sandboxes of E2B are made.
+    pub template: String,
+    /// Where sandboxes of E2B are, with `{id}` in place of theirs; as its API says, if `None`.
+    pub run_at: Option<String>,
+    /// Whether code in sandboxes of E2B may use the internet.
+    pub internet: bool,
     /// How long one piece of code may take.
     pub timeout: Duration,
     /// The most that is told of each output, in bytes.

@@ -9,7 +9,7 @@ use common::secret::SecretRef;
 use common::section;
 use common::settings::{At, ByteSize, Millis};
 
-use crate::config::checked::ModelSize;
+use crate::config::checked::{ModelSize, SandboxProtocol};
 use crate::config::values::WebAddress;
 
 section! {
@@ -105,12 +105,21 @@ section! {
 }
 
 section! {
-    /// A service that runs code apart from everything, such as an E2B sandbox behind a small adapter.
+    /// A service that runs code apart from everything.
     pub(in crate::config) struct Sandbox {
-        /// Its base address; `/execute` is appended.
+        /// What it understands: `plain`, a contract of one request that a small service of yours can keep, or `e2b`.
+        pub(in crate::config) protocol: SandboxProtocol = "plain",
+        /// Its base address, to which `/execute` is appended; for `e2b` that of its API, to which `/sandboxes` is.
         pub(in crate::config) url: WebAddress => "write the base address, such as http://127.0.0.1:9100",
-        /// The bearer key it asks for.
+        /// The key it asks for: a bearer key, or for `e2b` an API key.
         pub(in crate::config) key: Option<At<SecretRef>> = "null",
+        /// For `e2b`: from which template sandboxes are made; it has to hold the code interpreter.
+        pub(in crate::config) template: At<String> = "code-interpreter-v1",
+        /// For `e2b`: the address of a sandbox's code interpreter, with `{id}` in place of the sandbox's id. Absent, it is
+        /// `https://49999-{id}.DOMAIN` with the domain that the API names, or else its own without a leading `api.`.
+        pub(in crate::config) run_at: Option<At<String>> = "null",
+        /// For `e2b`: whether code may use the internet.
+        pub(in crate::config) internet: bool = "false",
         /// How long one piece of code may take. The service is told, and has two seconds more to say how it went.
         pub(in crate::config) timeout: At<Millis> = "30s",
         /// The most that is told of what the code wrote, to standard output and to standard error each.

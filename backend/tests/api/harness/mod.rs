@@ -6,6 +6,7 @@
 //! Promises: whatever a test started ends with the test; nothing is waited for without a deadline, and a failure
 //! shows what the program said. Read next: `backend.rs`, then `sessions.rs` in the folder above.
 
+pub mod authority;
 pub mod backend;
 pub mod client;
 pub mod database;
