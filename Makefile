@@ -25,7 +25,7 @@ NAMING_THEIR_SERVERS := engines::|jobs_killed::|jobs_redis::|a_batch_is_answered
 .PHONY: help
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target meaning; do
-		printf '  make %-8s %s\n' "$$target" "$$meaning"
+		printf '  make %-13s %s\n' "$$target" "$$meaning"
 	done
 
 .PHONY: run

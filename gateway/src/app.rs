@@ -124,6 +124,9 @@ pub enum RunError {
     /// It has no admin listener on which it could be asked.
     #[error("the configuration has no `admin`, so nobody can be asked")]
     NobodyToAsk,
+    /// The answer cannot be written.
+    #[error("standard output: {0}")]
+    Output(io::Error),
     /// The question does not say what is asked.
     #[error("{0}")]
     Question(String),
@@ -389,7 +392,8 @@ fn proxy(server: &Server, gateway: Gateway) -> HttpProxy<Gateway> {
     };
     let mut proxy = http_proxy(&Arc::new(conf), gateway);
     let mut options = HttpServerOptions::default();
-    options.keepalive_request_limit = Some(server.keepalive_requests);
+    // Pingora counts how often a connection is used again.
+    options.keepalive_request_limit = Some(server.keepalive_requests.saturating_sub(1));
     options.h2_idle_timeout = Some(server.keepalive.duration());
     proxy.server_options = Some(options);
     // From the bounded defaults, or a single connection could ask for any amount of memory (CVE-2026-105297).

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use common::output;
 use gateway::app::{self, Finding, Question, RunError, Start, Who};
 
 /// Who sends a request, where roles or permissions alone are said.
@@ -120,22 +121,22 @@ struct Explain {
     /// Method and URL, or method and path, as one word: `'GET https://api.example.org/v1/models'`.
     send: String,
     /// A header field, as `'Name: value'`; may be given more than once.
-    #[arg(short = 'H', long = "header")]
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
     headers: Vec<String>,
     /// The address it comes from.
-    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     from: IpAddr,
     /// Take it to be sent by whoever a token with these claims speaks of: a JSON object.
-    #[arg(long, conflicts_with_all = ["subject", "permissions", "roles"])]
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["subject", "permissions", "roles"])]
     as_token_claims: Option<String>,
     /// Take it to be sent by this caller.
     #[arg(long)]
     subject: Option<String>,
     /// What the caller may do, with commas between.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     permissions: Vec<String>,
     /// The caller's roles, with commas between.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     roles: Vec<String>,
     /// Fetch key sets and ask the sources of credentials, where one has to be judged by them.
     #[arg(long)]
@@ -149,10 +150,15 @@ impl Explain {
     fn ask(self) -> Result<Finding, RunError> {
         let Self { config, send, headers, from, as_token_claims, subject, permissions, roles, fetch, json } = self;
         let is_known = subject.is_some() || !permissions.is_empty() || !roles.is_empty();
+        // `'read, write'` is two words, and `''` is none.
+        let words = |list: Vec<String>| -> Vec<String> {
+            list.iter().map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
+        };
         let sender = match as_token_claims {
             Some(claims) => Who::Claims(claims),
             None if is_known => {
-                Who::Known { subject: subject.unwrap_or_else(|| SUBJECT_DEFAULT.to_owned()), permissions, roles }
+                let subject = subject.unwrap_or_else(|| SUBJECT_DEFAULT.to_owned());
+                Who::Known { subject, permissions: words(permissions), roles: words(roles) }
             }
             None => Who::Itself,
         };
@@ -161,9 +167,15 @@ impl Explain {
 }
 
 /// Prints what a question came to.
-fn tell(finding: &Finding) -> ExitCode {
-    println!("{}", finding.text);
-    if finding.well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+fn tell(finding: &Finding) -> Result<ExitCode, RunError> {
+    output::say(&format!("{}\n", finding.text)).map_err(RunError::Output)?;
+    Ok(if finding.well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints an answer.
+fn say(text: &str) -> Result<ExitCode, RunError> {
+    output::say(text).map_err(RunError::Output)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Says why it did not come to anything.
@@ -186,41 +198,38 @@ fn main() -> ExitCode {
         eprintln!("gateway: a crypto provider is installed already");
         return ExitCode::FAILURE;
     }
-    let answered = |outcome: Result<Finding, RunError>| match outcome {
-        Ok(finding) => tell(&finding),
-        Err(error) => fail(&error),
-    };
-    let outcome = match Arguments::parse().command {
-        Command::Explain(explain) => return answered(explain.ask()),
-        Command::Test { config } => return answered(app::test(&config)),
-        Command::Routes { config, json } => return answered(app::routes(&config, json)),
+    run(Arguments::parse().command).unwrap_or_else(|error| fail(&error))
+}
+
+fn run(command: Command) -> Result<ExitCode, RunError> {
+    match command {
         Command::Run { config, upgrade } => {
-            app::run(&config, if upgrade { Start::TakingOver } else { Start::Afresh })
+            app::run(&config, if upgrade { Start::TakingOver } else { Start::Afresh })?;
+            Ok(ExitCode::SUCCESS)
         }
-        Command::Check { config } => app::check(&config).map(|()| println!("{}: sound", config.display())),
-        Command::Health { config, live } => app::health(&config, live),
-        Command::Manual => {
-            print!("{}", app::manual());
-            Ok(())
+        Command::Check { config } => {
+            app::check(&config)?;
+            say(&format!("{}: sound\n", config.display()))
         }
-        Command::Errors => {
-            print!("{}", common::code::manual());
-            Ok(())
+        Command::Explain(explain) => tell(&explain.ask()?),
+        Command::Test { config } => tell(&app::test(&config)?),
+        Command::Routes { config, json } => tell(&app::routes(&config, json)?),
+        Command::Health { config, live } => {
+            app::health(&config, live)?;
+            Ok(ExitCode::SUCCESS)
         }
-        Command::Schema => {
-            println!("{:#}", app::schema());
-            Ok(())
-        }
+        Command::Manual => say(&app::manual()),
+        Command::Errors => say(&common::code::manual()),
+        Command::Schema => say(&format!("{:#}\n", app::schema())),
         Command::Key(KeyCommand::New { subject, name, permissions, roles, days }) => {
             let made = app::new_key(&subject, &name, &permissions, &roles, days);
-            print!("{}", made.entry);
+            let code = say(&made.entry)?;
             eprintln!("The key, shown once: {}", made.key);
-            Ok(())
+            Ok(code)
         }
-        Command::Certificate { names, out } => app::certificate(names, &out),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+        Command::Certificate { names, out } => {
+            app::certificate(names, &out)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

@@ -9,7 +9,9 @@ mod challenge;
 mod compression;
 mod deadline;
 mod fields;
+mod left_open;
 mod mirror;
+mod target;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
@@ -21,17 +23,18 @@ use bytes::Bytes;
 use common::code::Code;
 use common::traces::Tracer;
 use http::header::{CONNECTION, HOST, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderName, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, OrErr as _, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use self::fields::Fields;
 use self::mirror::Copying;
+use self::target::{is_absolute, set_target};
 use crate::base::connection_notes::ConnectionNotes;
 use crate::base::failure::Failure;
 use crate::base::flood::FloodGuard;
@@ -71,6 +74,8 @@ pub(crate) struct Journey {
     snapshot: Arc<Snapshot>,
     context: Context,
     copying: Copying,
+    /// Whether it is among those that are left open.
+    is_left_open: bool,
 }
 
 impl Gateway {
@@ -95,7 +100,12 @@ impl ProxyHttp for Gateway {
     }
 
     fn new_ctx(&self) -> Journey {
-        Journey { snapshot: self.snapshot.load_full(), context: Context::new(), copying: Copying::default() }
+        Journey {
+            snapshot: self.snapshot.load_full(),
+            context: Context::new(),
+            copying: Copying::default(),
+            is_left_open: false,
+        }
     }
 
     async fn early_request_filter(&self, session: &mut Session, journey: &mut Journey) -> Result<()> {
@@ -114,6 +124,7 @@ impl ProxyHttp for Gateway {
         session.set_read_timeout(Some(settings.body_timeout));
         session.set_write_timeout(Some(settings.write_timeout));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+        fields::forget_case(session.req_header_mut());
         Ok(())
     }
 
@@ -136,7 +147,9 @@ impl ProxyHttp for Gateway {
             answer::to_https(session, plan, context, port).await?;
             return Ok(true);
         }
-        let admitted = stages::admit(head_of(session), plan, context).await;
+        let raw = (!session.is_http2()).then(|| session.to_h1_raw());
+        let head = Head { raw: raw.as_deref(), ..head_of(session) };
+        let admitted = stages::admit(head, plan, context).await;
         match admitted {
             Ok(Admitted::Forward(rewritten)) => {
                 let hidden = context.route.as_ref().map_or(&[][..], |route| &route.hidden_query);
@@ -212,7 +225,13 @@ impl ProxyHttp for Gateway {
         journey: &mut Journey,
     ) -> Result<()> {
         let Journey { context, copying, .. } = journey;
-        dispatch::forward::rewrite(&head_of(session), context, &mut Fields(request));
+        match fields::take(request) {
+            Some(mut parts) => {
+                dispatch::tell(&head_of(session), context, &mut parts.headers);
+                *request = RequestHeader::from(parts);
+            }
+            None => dispatch::tell(&head_of(session), context, &mut Fields(request)),
+        }
         let Some(route) = &context.route else { return Ok(()) };
         let target =
             route.rewrite.as_ref().and_then(|rewrite| dispatch::rewrite::target(rewrite, request.raw_path()));
@@ -220,7 +239,6 @@ impl ProxyHttp for Gateway {
             // Of HTTP/2 this takes the authority away, which `Host` has kept.
             request.set_raw_path(&target)?;
         }
-        dispatch::rewrite::headers(route, &mut Fields(request));
         if heartbeat(route, session).is_some() {
             request.insert_header(CONNECTION, "close")?;
         }
@@ -237,7 +255,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         journey: &mut Journey,
     ) -> Result<()> {
-        let Journey { context, snapshot, copying } = journey;
+        let Journey { context, snapshot, copying, .. } = journey;
         if deadline::has_passed(context) {
             return Err(stop(context, dispatch::deadline::refusal()));
         }
@@ -285,6 +303,10 @@ impl ProxyHttp for Gateway {
             budget::settle::settle(&answer.headers, context);
             deadline::head_is_there(session, context);
         }
+        if left_open::ends_with_head(&session.req_header().method, answer) {
+            left_open::note(session, journey);
+        }
+        let context = &journey.context;
         if !answer.status.is_informational() {
             answer::dress(session, &journey.snapshot.plan, context, trailers, answer);
         }
@@ -295,12 +317,25 @@ impl ProxyHttp for Gateway {
 
     fn response_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         journey: &mut Journey,
     ) -> Result<Option<Duration>> {
+        if end {
+            left_open::note(session, journey);
+        }
         deadline::check(&journey.context).map(|()| None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        session: &mut Session,
+        _trailers: &mut HeaderMap,
+        journey: &mut Journey,
+    ) -> Result<Option<Bytes>> {
+        left_open::note(session, journey);
+        Ok(None)
     }
 
     fn error_while_proxy(
@@ -360,7 +395,7 @@ impl ProxyHttp for Gateway {
                 notes.clock.body_follows(DRAIN_TIMEOUT);
             }
             notes.clock.request_over();
-            notes.end.clear();
+            left_open::over(notes, session.is_http2(), journey.is_left_open);
         }
     }
 
@@ -435,6 +470,7 @@ fn head_of(session: &Session) -> Head<'_> {
         target_bytes: request.raw_path().len(),
         authority: request.uri.authority().map(http::uri::Authority::as_str),
         headers: &request.headers,
+        raw: None,
         // Only sockets of other families have no address, and we listen on none.
         peer: peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         encrypted: digest.is_some_and(|digest| digest.ssl_digest.is_some()),
@@ -442,38 +478,6 @@ fn head_of(session: &Session) -> Head<'_> {
         client_certificate: notes.and_then(ConnectionNotes::certificate),
         notes,
     }
-}
-
-/// `http://host/path` (RFC 9112 §3.2.2). What is neither this nor a path has no normal form, and is refused for that.
-fn is_absolute(target: &[u8]) -> bool {
-    let scheme = |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-    scheme(b"http://") || scheme(b"https://")
-}
-
-/// Makes the upstream see the very path that was matched and authorised, and no credential in the query.
-fn set_target(session: &mut Session, rewritten: Option<Vec<u8>>, hidden: &[Box<str>]) -> Result<()> {
-    let request = session.req_header();
-    let raw = request.raw_path();
-    let absolute = is_absolute(raw);
-    let query = raw.iter().position(|byte| *byte == b'?').map(|start| raw[start..].to_vec());
-    let query = query.map(|query| if hidden.is_empty() { query } else { dispatch::rewrite::without(&query, hidden) });
-    let mut target = match rewritten {
-        Some(path) => path,
-        None if !hidden.is_empty() && query.is_some() => head_of(session).path.to_vec(),
-        None if absolute => request.uri.path().as_bytes().to_vec(),
-        None => return Ok(()),
-    };
-    target.extend(query.unwrap_or_default());
-    // HTTP/2 keeps its host in the URI, which a new path alone would wipe out.
-    let request = session.req_header_mut();
-    let (scheme, authority) = (request.uri.scheme().cloned(), request.uri.authority().cloned());
-    request.set_raw_path(&target)?;
-    if request.version == Version::HTTP_2 {
-        let mut parts = request.uri.clone().into_parts();
-        (parts.scheme, parts.authority) = (scheme, authority);
-        request.set_uri(Uri::from_parts(parts).or_err(ErrorType::InternalError, "a target in normal form")?);
-    }
-    Ok(())
 }
 
 fn ending_of(session: &Session) -> Ending<'_> {

@@ -36,6 +36,9 @@ const ADVICE_EVERY_MAX: Duration = Duration::from_hours(24);
 /// The same, when it did not say how long its advice holds or has none.
 const ADVICE_EVERY: Duration = Duration::from_hours(6);
 
+/// The first question about a certificate comes when this part of its time is over, which matters to those of a few minutes alone.
+const ADVICE_PART: u32 = 6;
+
 /// How long the question may take.
 const ADVICE_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -119,11 +122,18 @@ impl Keeper {
             }
             self.ask_for_advice().await;
             let wait = match self.due_in() {
-                Some(wait) if wait > Duration::ZERO => wait.min(LOOK_EVERY),
+                Some(wait) if wait > Duration::ZERO => wait.min(self.look_in()),
                 _ => self.attempt().await,
             };
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// How long until the next look into the vault, or question to the authority if that comes first.
+    fn look_in(&self) -> Duration {
+        let ask_in = self.ask_at.saturating_duration_since(Instant::now());
+        // Nothing may be left to ask, as for a certificate that cannot be named.
+        if ask_in.is_zero() { LOOK_EVERY } else { ask_in.min(LOOK_EVERY) }
     }
 
     /// How long until it is to be renewed; `None` without a certificate.
@@ -212,13 +222,14 @@ impl Keeper {
     }
 
     fn show(&mut self, pair: IssuedPair) {
+        let left = Duration::from_secs(u64::try_from(pair.ends.saturating_sub(unix_now())).unwrap_or(0));
         self.issued.put(&self.settings.names, &pair);
         self.metrics.certificate_ends(&self.label, pair.ends);
         self.current = Some(pair);
         // What was advised was advised for the other one. Not at once: a fresh certificate that is told to go at once, again and
         // again, would be a loop.
         self.advised = None;
-        self.ask_at = Instant::now() + ADVICE_EVERY_MIN;
+        self.ask_at = Instant::now() + ADVICE_EVERY_MIN.min(left / ADVICE_PART);
         self.failures = 0;
         self.retry_at = Instant::now();
     }

@@ -14,7 +14,7 @@ use super::RunError;
 use crate::base::http_client;
 use crate::base::telemetry::metrics::Metrics;
 use crate::config;
-use crate::config::checked::RequestLine;
+use crate::config::checked::{Assumed, RequestLine};
 use crate::explain::request::Request;
 use crate::explain::{cases, routes, walk};
 use crate::snapshot::Snapshot;
@@ -125,10 +125,11 @@ fn sender(who: &Who) -> Result<Option<Sender>, String> {
     match who {
         Who::Itself => Ok(None),
         Who::Claims(json) => Sender::of_claims(json).map(Some),
-        Who::Known { subject, permissions, roles } => Ok(Some(Sender::Known {
-            subject: subject.clone(),
-            permissions: permissions.clone(),
-            roles: roles.clone(),
-        })),
+        Who::Known { subject, permissions, roles } => {
+            let (subject, permissions, roles) = (subject.clone(), permissions.clone(), roles.clone());
+            let assumed = Assumed { subject, permissions, roles };
+            let mistakes = assumed.mistakes();
+            if mistakes.is_empty() { Ok(Some(cases::taken_for(&assumed))) } else { Err(mistakes.join("; ")) }
+        }
     }
 }

@@ -10,6 +10,7 @@ use http::HeaderValue;
 
 use super::client_certificate::ClientCertificate;
 use super::head_clock::HeadClock;
+use super::left_open::LeftOpen;
 use super::request_end::RequestEnd;
 
 /// What was noted of one connection.
@@ -17,6 +18,7 @@ use super::request_end::RequestEnd;
 pub(crate) struct ConnectionNotes {
     pub clock: HeadClock,
     pub end: RequestEnd,
+    pub left_open: LeftOpen,
     certificate: OnceLock<ClientCertificate>,
     introduction: OnceLock<Introduction>,
 }
@@ -37,6 +39,7 @@ impl ConnectionNotes {
         Self {
             clock: HeadClock::stopped(),
             end: RequestEnd::none(),
+            left_open: LeftOpen::default(),
             certificate: OnceLock::new(),
             introduction: OnceLock::new(),
         }

@@ -23,6 +23,8 @@ pub(crate) struct Head<'a> {
     /// `:authority` of HTTP/2, or the host of an absolute target; else HTTP/1.1 carries `Host` among the headers.
     pub authority: Option<&'a str>,
     pub headers: &'a HeaderMap,
+    /// The whole head as it was sent, where it came by HTTP/1.1: a parser has tidied up what is in the fields above.
+    pub raw: Option<&'a [u8]>,
     /// The address at the other end of the connection.
     pub peer: IpAddr,
     /// Whether the connection is TLS.
@@ -58,6 +60,7 @@ impl<'a> Head<'a> {
             target_bytes: 1,
             authority: None,
             headers,
+            raw: None,
             peer: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
             encrypted: true,
             http2: false,

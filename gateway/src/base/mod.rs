@@ -13,6 +13,7 @@ pub(crate) mod flood;
 pub(crate) mod head;
 pub(crate) mod head_clock;
 pub(crate) mod http_client;
+pub(crate) mod left_open;
 pub(crate) mod limiter;
 pub(crate) mod now;
 pub(crate) mod refusal;

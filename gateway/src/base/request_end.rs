@@ -2,7 +2,7 @@
 //!
 //! For: HTTP/1.1 connections, which have one request at a time. Pingora has no timer for a whole request, but it reads from the client
 //! all the while; so the proxy notes the end, and the socket ends that read when it comes, by way of `connection_notes.rs`.
-//! Promises: on HTTP/2, where requests share a socket, it is never set.
+//! Promises: on HTTP/2, where requests share a socket, only `left_open.rs` sets it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

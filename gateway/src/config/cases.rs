@@ -5,6 +5,7 @@
 //! `../explain/cases.rs`, which runs them.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use common::code::Code;
@@ -98,6 +99,34 @@ impl RequestLine {
     }
 }
 
+/// Method and URL, or path, in the form in which they are written.
+impl fmt::Display for RequestLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.encrypted {
+            Some(true) => "https://",
+            Some(false) => "http://",
+            None => "",
+        };
+        write!(f, "{} {scheme}{}{}", self.method, self.authority.as_deref().unwrap_or_default(), self.target)
+    }
+}
+
+impl Assumed {
+    /// What is wrong with it: what could not be told to an upstream is nobody (see `Identity`).
+    pub(crate) fn mistakes(&self) -> Vec<&'static str> {
+        let visible = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        let sound = |word: &String, separator: char| !word.is_empty() && visible(word) && !word.contains(separator);
+        let mut mistakes = Vec::new();
+        if self.subject.is_empty() || !visible(&self.subject) {
+            mistakes.push("a subject is plain text on one line");
+        }
+        if !self.permissions.iter().all(|word| sound(word, ' ')) || !self.roles.iter().all(|word| sound(word, ',')) {
+            mistakes.push("a permission holds no space, a role no comma, and neither is empty");
+        }
+        mistakes
+    }
+}
+
 impl Decode for RequestLine {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
         from_text(node, decoder, Self::parse)
@@ -137,19 +166,13 @@ fn check_case(case: raw::Case, known: &Known<'_>, decoder: &mut Decoder) -> Case
     Case { headers: fields(&case.headers, decoder), send: case.send, from: case.from.0, sender, expect }
 }
 
-/// What could not be told to an upstream is nobody (see `Identity`).
 fn check_assumed(assumed: raw::Assumed, decoder: &mut Decoder) -> Assumed {
-    let visible = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    let subject = &assumed.subject.value;
-    if subject.is_empty() || !visible(subject) {
-        decoder.mistake_at(&assumed.subject, "a subject is plain text on one line");
+    let raw::Assumed { subject, permissions, roles } = assumed;
+    let assumed = Assumed { subject: subject.value.clone(), permissions, roles };
+    for mistake in assumed.mistakes() {
+        decoder.mistake_at(&subject, mistake);
     }
-    let sound = |word: &String, separator: char| !word.is_empty() && visible(word) && !word.contains(separator);
-    if !assumed.permissions.iter().all(|word| sound(word, ' ')) || !assumed.roles.iter().all(|word| sound(word, ','))
-    {
-        decoder.mistake_at(&assumed.subject, "a permission holds no space, a role no comma, and neither is empty");
-    }
-    Assumed { subject: assumed.subject.value, permissions: assumed.permissions, roles: assumed.roles }
+    assumed
 }
 
 fn check_expect(expect: raw::Expect, send: &At<RequestLine>, known: &Known<'_>, decoder: &mut Decoder) -> Expect {
@@ -215,6 +238,7 @@ mod tests {
                 (encrypted, authority, target),
                 "{text}"
             );
+            assert_eq!(RequestLine::parse(&line.to_string()).as_ref(), Ok(&line), "{text} as {line}");
         }
         let no_method = ["", "GET", "/health", "G\u{e9}T /"];
         let no_url = ["GET health", "GET ftp://a/", "GET https:///x", "GET /a b", "GET http://\u{e9}/"];

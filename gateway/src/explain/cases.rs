@@ -17,7 +17,7 @@ use crate::stages::auth::rehearse::Sender;
 /// What became of the cases.
 #[derive(Debug)]
 pub(crate) struct Results {
-    /// A line a case, and one that counts.
+    /// A line a case, and one that counts or says that there are none.
     pub text: String,
     pub failed: usize,
 }
@@ -29,9 +29,7 @@ pub(crate) async fn run(file: &str, snapshot: &Snapshot) -> Results {
     for case in cases {
         let wrong = judge(case, snapshot).await;
         let place = format!("{file}:{}:{}", case.send.position.line, case.send.position.column);
-        let line = &case.send.value;
-        let authority = line.authority.as_deref().unwrap_or("");
-        let request = format!("{} {authority}{}", line.method, line.target);
+        let request = &case.send.value;
         // Writing to a String cannot fail.
         if wrong.is_empty() {
             let _ = writeln!(results.text, "ok      {place}: {request}");
@@ -40,7 +38,10 @@ pub(crate) async fn run(file: &str, snapshot: &Snapshot) -> Results {
             let _ = writeln!(results.text, "FAILED  {place}: {request}: {}", wrong.join("; "));
         }
     }
-    let _ = writeln!(results.text, "{} of {} passed", cases.len() - results.failed, cases.len());
+    let _ = match cases.len() {
+        0 => writeln!(results.text, "{file} has no tests"),
+        all => writeln!(results.text, "{} of {all} passed", all - results.failed),
+    };
     results
 }
 
@@ -59,7 +60,8 @@ async fn judge(case: &Case, snapshot: &Snapshot) -> Vec<String> {
     differences(&case.expect, &story)
 }
 
-fn taken_for(assumed: &Assumed) -> Sender {
+/// The caller who is assumed.
+pub(crate) fn taken_for(assumed: &Assumed) -> Sender {
     let Assumed { subject, permissions, roles } = assumed.clone();
     Sender::Known { subject, permissions, roles }
 }

@@ -73,6 +73,7 @@ impl Request {
             target_bytes: self.target.len(),
             authority: None,
             headers: &self.headers,
+            raw: None,
             peer: self.from,
             encrypted: self.door == Door::Tls,
             http2: false,

@@ -4,8 +4,8 @@
 //! their settings; no place is taken and nobody is asked. Promises: the fields are made by the very functions that make them for a
 //! request that is sent; values that the configuration sets, and credentials, do not show. Read next: `walk.rs`.
 
-use http::header::{AUTHORIZATION, COOKIE, HOST, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
-use http::{HeaderMap, HeaderName};
+use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::story::Field;
 use super::words;
@@ -17,6 +17,19 @@ use crate::stages::dispatch::{deadline, forward, pick, rewrite};
 use crate::stages::egress::compress::accept::Accepted;
 use crate::stages::plan::{Plan, Route};
 use crate::upstream::pool::Pool;
+
+/// Fields about the client's own connection, besides those that its `Connection` names.
+const OF_CONNECTION: [&str; 9] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "upgrade",
+];
 
 /// What would be sent on.
 #[derive(Debug)]
@@ -37,6 +50,7 @@ pub(super) fn send(head: &Head<'_>, route: &Route, context: &mut Context, path: 
     let pools = route.split.as_ref().map(|split| choose(split, head, context, &mut says)).unwrap_or_default();
     context.dispatch.deadline = deadline::of(head.headers, context);
     let mut sent = head.headers.clone();
+    leave_connection(route, &mut sent);
     forward::rewrite(head, context, &mut sent);
     rewrite::headers(route, &mut sent);
     let target = target(head, route, path);
@@ -57,6 +71,26 @@ pub(super) fn send(head: &Head<'_>, route: &Route, context: &mut Context, path: 
     says.extend(besides(route));
     let to = pools.iter().map(|pool| pool.name.to_string()).collect();
     Sending { to, target, sent, told, says }
+}
+
+/// Takes away what is about the client's connection, as Pingora does before anything else (RFC 9110 §7.6.1). The wish for a
+/// WebSocket goes on where the route grants it.
+fn leave_connection(route: &Route, sent: &mut HeaderMap) {
+    let wish = sent.get(UPGRADE).filter(|_| route.websocket_idle.is_some());
+    let websocket = wish.is_some_and(|wish| wish.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let options = sent.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let named: Vec<HeaderName> =
+        options.filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok()).collect();
+    for name in named {
+        sent.remove(name);
+    }
+    for name in OF_CONNECTION {
+        sent.remove(name);
+    }
+    if websocket {
+        sent.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        sent.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
 }
 
 /// Who is asked: one, unless it would be drawn for.
@@ -107,7 +141,7 @@ fn field(name: &HeaderName, sent: &HeaderMap, route: &Route) -> Field {
 
 fn shown(fields: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values = fields.get_all(name).iter();
-    let values: Vec<&str> = values.map(|value| value.to_str().unwrap_or("(not text)")).collect();
+    let values: Vec<String> = values.map(|value| words::text(value.as_bytes())).collect();
     (!values.is_empty()).then(|| values.join(", "))
 }
 

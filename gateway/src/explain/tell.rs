@@ -81,7 +81,7 @@ pub(super) fn admission(plan: &Plan, context: &Context, head: &Head<'_>, refusal
         }
     }
     if let Some(route) = &context.route {
-        says.extend(access(route));
+        says.extend(access(route, context));
         says.extend(cors(route, head));
         if head.headers.contains_key(CONTENT_LENGTH) {
             says.push(format!("a body of at most {} bytes", route.body_bytes_max));
@@ -103,8 +103,10 @@ pub(super) fn admission(plan: &Plan, context: &Context, head: &Head<'_>, refusal
     says
 }
 
-fn access(route: &Route) -> Option<String> {
-    route.allow_from.as_ref().map(|_| format!("{} has allow_from", route.id))
+fn access(route: &Route, context: &Context) -> Option<String> {
+    let (allowed, client) = (route.allow_from.as_ref()?, context.client?);
+    let names = if allowed.contains(client.ip) { "names it" } else { "does not name it" };
+    Some(format!("allow_from of {} {names}", route.id))
 }
 
 fn cors(route: &Route, head: &Head<'_>) -> Option<String> {
@@ -136,11 +138,12 @@ pub(super) fn looks(looks: &[Look<'_>]) -> Vec<String> {
 
 /// Who it is, and what is asked of them.
 pub(super) fn caller(identity: &Identity, route: &Route) -> Vec<String> {
-    let list = |value: Option<&HeaderValue>| value.and_then(|value| value.to_str().ok()).unwrap_or("none").to_owned();
+    let list =
+        |value: Option<&HeaderValue>| value.map_or_else(|| "none".to_owned(), |value| words::text(value.as_bytes()));
     let headers = &identity.headers;
     let mut says = vec![format!(
         "{} by {}, permissions: {}, roles: {}",
-        identity.subject,
+        words::text(identity.subject.as_bytes()),
         identity.method.word(),
         list(headers.permissions.as_ref()),
         list(headers.roles.as_ref())

@@ -44,6 +44,7 @@ routes:
     rewrite: { strip_prefix: /split, add_prefix: /v2 }
   - { id: gone, path: /gone, auth: none, respond: { status: 410, headers: { X-Why: moved } } }
   - { id: old, path: /old/*, auth: none, redirect: { to: \"https://b.test\" } }
+  - { id: socket, path: /socket, auth: none, allow_from: [127.0.0.0/8], websocket: true, to: api }
 tests:
   - { send: GET /open/x, expect: { route: open, upstream: api, headers: { X-Forwarded-Proto: https } } }
   - { send: GET /known, expect: { status: 401, code: token_missing } }
@@ -52,8 +53,12 @@ tests:
 ";
 
 fn snapshot() -> Snapshot {
+    snapshot_of(FILE)
+}
+
+fn snapshot_of(text: &str) -> Snapshot {
     testkit::install_crypto();
-    let config = config::parse("f.yaml", FILE).expect("a sound file");
+    let config = config::parse("f.yaml", text).expect("a sound file");
     let metrics = Arc::new(Metrics::new().expect("metrics"));
     let client = http_client::builder().build().expect("a client");
     Snapshot::build(config, &metrics, &client, &Arc::default(), None).expect("a sound file")
@@ -160,6 +165,45 @@ async fn what_goes_out_is_told_and_secrets_are_not() {
 }
 
 #[tokio::test]
+async fn what_is_about_the_clients_connection_stays_behind() {
+    let snapshot = snapshot();
+    let fields = [
+        ("connection", "Upgrade, X-Foo, a b"),
+        ("x-foo", "1"),
+        ("te", "trailers"),
+        ("upgrade", "WebSocket"),
+        ("x-bar", "1"),
+    ];
+    let told = story(&snapshot, "GET /open/x", &fields, None).await;
+    let text = told.to_string();
+    for name in ["connection", "x-foo", "te", "upgrade"] {
+        assert!(!told.sent.contains_key(name), "{name}:\n{text}");
+    }
+    assert!(text.contains("takes away connection, x-foo, te, upgrade\n") && told.sent["x-bar"] == "1", "{text}");
+    let told = story(&snapshot, "GET /socket", &fields, None).await;
+    assert!(told.sent["connection"] == "Upgrade" && told.sent["upgrade"] == "websocket", "{told}");
+    assert!(!told.sent.contains_key("x-foo"), "{told}");
+}
+
+#[tokio::test]
+async fn addresses_listeners_and_names_are_told_as_they_are() {
+    let snapshot = snapshot();
+    let near = story(&snapshot, "GET /socket", &[], None).await.to_string();
+    assert!(near.contains("allow_from of socket names it"), "{near}");
+    let far = walk(&snapshot, &request(&snapshot, "GET /socket", &[], "203.0.113.7"), None, false).await;
+    assert_eq!(far.code, Some("address_forbidden"));
+    assert!(far.to_string().contains("allow_from of socket does not name it"), "{far}");
+    let sender = Sender::of_claims("{\"sub\":\"m\u{fc}ller\",\"scope\":\"read \u{fc}ben\"}").expect("claims");
+    let text = story(&snapshot, "GET /known", &[], Some(&sender)).await.to_string();
+    assert!(text.contains("m\u{fc}ller by jwt, permissions: read \u{fc}ben, roles: none"), "{text}");
+    assert!(!text.contains("no listener takes that"), "{text}");
+    let (_, rest) = FILE.split_once("upstreams:").expect("they are there");
+    let plain = format!("version: 1\nlisteners: {{ b: {{ bind: \"127.0.0.1:1\" }} }}\nupstreams:{rest}");
+    let text = story(&snapshot_of(&plain), "GET https://a.test/open/x", &[], None).await.to_string();
+    assert!(text.contains("by TLS\n           no listener takes that"), "{text}");
+}
+
+#[tokio::test]
 async fn why_it_is_not_another_route_is_told() {
     let snapshot = snapshot();
     let text = story(&snapshot, "GET https://x.a.test/open/form", &[], None).await.to_string();
@@ -194,10 +238,11 @@ fn the_table_has_the_most_specific_first() {
     let config = config::parse("f.yaml", FILE).expect("a sound file");
     let table = routes::table(&config);
     let ids: Vec<&str> = table.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(ids, ["ID", "host", "below", "gone", "known", "open_post", "split", "mine", "open", "old"], "{table}");
+    let sorted = ["ID", "host", "below", "gone", "known", "open_post", "socket", "split", "mine", "open", "old"];
+    assert_eq!(ids, sorted, "{table}");
     let json = routes::json(&config);
     assert_eq!(json[0]["host"], "www.a.test");
-    assert_eq!(json[5]["to"], serde_json::json!(["api 1", "next 1"]), "{json}");
+    assert_eq!(json[6]["to"], serde_json::json!(["api 1", "next 1"]), "{json}");
     assert_eq!(json[3]["require"], "read");
 }
 
@@ -218,4 +263,7 @@ async fn cases_are_held_against_what_would_happen() {
     assert!(known.contains("expected another x-auth-subject: x-auth-subject: test"), "{known}");
     assert!(undecided.starts_with("FAILED  ") && undecided.contains("say who it is by `as`"), "{undecided}");
     assert_eq!(count, "2 of 4 passed");
+    let (none, _) = FILE.split_once("tests:").expect("they are there");
+    let results = cases::run("f.yaml", &snapshot_of(none)).await;
+    assert_eq!((results.text.as_str(), results.failed), ("f.yaml has no tests\n", 0));
 }

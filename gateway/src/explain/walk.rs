@@ -7,15 +7,16 @@
 use std::sync::Arc;
 
 use common::code::Code;
-use http::HeaderMap;
 use http::header::LOCATION;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::request::{Door, Request};
 use super::story::{Field, Step, Story, UNDECIDED};
-use super::{send, tell};
+use super::{send, tell, words};
 use crate::base::head::Head;
 use crate::base::refusal::Refusal;
 use crate::base::reply::{self, About, Reply};
+use crate::config::checked::{Listener, ListenerKind};
 use crate::snapshot::Snapshot;
 use crate::stages::admission::sanity;
 use crate::stages::auth::Identity;
@@ -59,7 +60,7 @@ pub(crate) async fn walk(snapshot: &Snapshot, request: &Request, sender: Option<
 impl Walk<'_> {
     async fn go(&mut self, sender: Option<&Sender>, fetch: bool) -> Result<End, Refusal> {
         let (head, config, plan) = (self.head, &self.snapshot.config, &self.snapshot.plan);
-        self.says("door", vec![door(self.request)]);
+        self.says("door", door(self.request, &config.listeners));
         if let Door::Redirect(port) = self.request.door {
             return self.sent_to_https(port);
         }
@@ -236,11 +237,11 @@ impl Walk<'_> {
         if dressed {
             own::tell(&self.head, &self.snapshot.plan, &self.context, &mut fields);
         }
-        let told = fields.iter().map(|(name, value)| Field {
+        let told = |(name, value): (&HeaderName, &HeaderValue)| Field {
             name: name.to_string(),
-            value: Some(value.to_str().unwrap_or("(not text)").to_owned()),
-        });
-        story.headers = told.collect();
+            value: Some(words::text(value.as_bytes())),
+        };
+        story.headers = fields.iter().map(told).collect();
         let location = fields.get(LOCATION).and_then(|location| location.to_str().ok());
         let location = location.map(|location| format!(" to {location}")).unwrap_or_default();
         self.says("egress", vec![format!("{}{location}", reply.status)]);
@@ -249,12 +250,18 @@ impl Walk<'_> {
     }
 }
 
-/// By which kind of listener it comes in.
-fn door(request: &Request) -> String {
+/// By which kind of listener it comes in, and whether there is one of that kind.
+fn door(request: &Request, listeners: &[Listener]) -> Vec<String> {
     let by = match request.door {
         Door::Tls => "TLS",
         Door::Plain => "plain HTTP",
         Door::Redirect(_) => "plain HTTP, which is sent to https",
     };
-    format!("{} {} from {} by {by}", request.method, request.head().host().unwrap_or("(no host)"), request.from)
+    let host = request.head().host().unwrap_or("(no host)");
+    let mut says = vec![format!("{} {host} from {} by {by}", request.method, request.from)];
+    let is_tls = |listener: &Listener| matches!(listener.kind, ListenerKind::Tls(_));
+    if !listeners.iter().any(|listener| is_tls(listener) == (request.door == Door::Tls)) {
+        says.push("no listener takes that; what follows is how it would go on if one did".to_owned());
+    }
+    says
 }

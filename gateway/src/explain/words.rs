@@ -1,6 +1,7 @@
-//! Words: rules of the configuration, said to people.
+//! Words: rules of the configuration, and values, said to people.
 //!
-//! For: `tell.rs`, `send.rs` and `routes.rs`. May touch: nothing. Promises: no value of a header or a secret is among them.
+//! For: `walk.rs`, `tell.rs`, `send.rs` and `routes.rs`. May touch: nothing. Promises: of a rule no value of a header and no secret is
+//! said; whether a value may be shown, whoever hands it in has decided.
 
 use std::sync::Arc;
 
@@ -10,6 +11,12 @@ use crate::base::limiter::Calendar;
 use crate::config::checked::{
     HashBy, HeaderRules, HostPattern, LimitKeyPart, Measure, Needs, PathPattern, Requirements,
 };
+
+/// A value for people. What is no text, or would steer a terminal, is shown as U+FFFD.
+pub(super) fn text(value: &[u8]) -> String {
+    let letters = String::from_utf8_lossy(value);
+    letters.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
+}
 
 /// `*.example.org`; `*` for every host.
 pub(super) fn host(pattern: Option<&HostPattern>) -> String {
@@ -104,4 +111,21 @@ pub(super) fn rules(rules: &HeaderRules) -> String {
     let set = rules.set.iter().map(|(name, _)| format!("{name} set"));
     let added = rules.add.iter().map(|(name, _)| format!("{name} added"));
     removed.chain(set).chain(added).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text;
+
+    #[test]
+    fn values_are_shown_and_steer_nothing() {
+        for (value, shown) in [
+            (&b"read write"[..], "read write"),
+            ("m\u{fc}ller".as_bytes(), "m\u{fc}ller"),
+            (&b"a\xffb"[..], "a\u{fffd}b"),
+            ("a\u{9b}31mb\t".as_bytes(), "a\u{fffd}31mb\u{fffd}"),
+        ] {
+            assert_eq!(text(value), shown, "{value:?}");
+        }
+    }
 }

@@ -16,16 +16,18 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddress;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::TlsRef;
-use pingora::protocols::{ALPN, SocketDigest, Ssl, Stream};
+use pingora::protocols::{ALPN, IO, SocketDigest, Ssl, Stream};
 use pingora_limits::inflight::Inflight;
+use prometheus::IntCounter;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::buffered::Buffered;
 use super::client_auth::{self, ShownError};
 use super::entrance::Entrance;
 use super::listeners::Serves;
+use super::no_request::NoRequest;
 use super::proxy_protocol::{self, HeaderError};
 use super::watched::{Beside, HeadLimit, Watched};
 use crate::base::client_certificate::ClientCertificate;
@@ -65,6 +67,8 @@ pub(crate) struct Door {
     by_address: ByAddress,
     flood: Arc<FloodGuard>,
     head_limit: HeadLimit,
+    /// Heads that were none.
+    malformed: IntCounter,
 }
 
 /// Connections by address, in a sketch of fixed size: with 32,768 cells it may count a stranger's connection in, never
@@ -104,6 +108,7 @@ impl Door {
                 timeout: limits.header_timeout,
                 exceeded: metrics.connections_refused.with_label_values(&["header_timeout"]),
             },
+            malformed: metrics.connections_refused.with_label_values(&["malformed_head"]),
             places: Arc::new(Semaphore::new(limits.connections_max)),
             accepting: AtomicUsize::new(0),
             ended: Notify::new(),
@@ -215,7 +220,9 @@ impl Door {
         }
         let notes = Arc::new(ConnectionNotes::blank());
         let stream = self.prepare(stream, peer, &notes);
-        let Some(stream) = self.shake_hands(stream, &entrance, &notes, deadline).await else { return };
+        // A handshake needs far more memory than what comes after it, and a task holds as much as it ever needs.
+        let handshake = Box::pin(self.shake_hands(stream, &entrance, &notes, deadline));
+        let Some(stream) = handshake.await else { return };
         if stream.selected_alpn_proto() != Some(ALPN::H2) {
             notes.clock.run();
         }
@@ -270,10 +277,11 @@ impl Door {
         &self,
         stream: Watched,
         entrance: &Entrance,
-        notes: &ConnectionNotes,
+        notes: &Arc<ConnectionNotes>,
         deadline: Instant,
     ) -> Option<Stream> {
-        let Some(tls) = entrance.tls() else { return Some(Box::new(Buffered::new(stream))) };
+        let no_request = NoRequest::new(Arc::clone(notes), self.malformed.clone());
+        let Some(tls) = entrance.tls() else { return Some(Box::new(Buffered::new(stream, no_request))) };
         let acceptor = tls.acceptor();
         match timeout_at(deadline, acceptor.tls_handshake(stream)).await {
             Ok(Ok(stream)) => match certificate_of(&stream) {
@@ -281,7 +289,7 @@ impl Door {
                     if let Some(certificate) = certificate {
                         notes.note_certificate(certificate);
                     }
-                    return Some(Box::new(Buffered::new(stream)));
+                    return self.begin(Buffered::new(stream, no_request)).await;
                 }
                 Err(error) => tracing::debug!(%error, "client certificate refused"),
             },
@@ -291,6 +299,22 @@ impl Door {
         }
         self.metrics.handshakes_failed.inc();
         None
+    }
+
+    /// HTTP/2 begins with bytes that stand for no request, and have the time of a head; HTTP/1.1 has a clock of its own.
+    /// `None` when they did not come.
+    async fn begin(&self, mut stream: Buffered<impl IO + 'static>) -> Option<Stream> {
+        if stream.selected_alpn_proto() == Some(ALPN::H2) {
+            stream.count_end(self.metrics.http2_ended.clone());
+            match timeout(self.limits.header_timeout, stream.read_preface()).await {
+                Ok(read) => read.ok()?,
+                Err(_) => {
+                    self.head_limit.exceeded.inc();
+                    return None;
+                }
+            }
+        }
+        Some(Box::new(stream))
     }
 
     /// The metrics of the process.

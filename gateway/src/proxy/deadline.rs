@@ -57,8 +57,9 @@ pub(super) fn bound(session: &mut Session, peer: &mut HttpPeer, deadline: Deadli
 
 /// The head of the answer is there: a deadline that ends with it is kept.
 pub(super) fn head_is_there(session: &Session, context: &Context) {
+    // On HTTP/2 it is kept by other means, and the end of the connection stands for something else.
     if context.dispatch.deadline.is_some_and(|deadline| deadline.until_head)
-        && let Some(notes) = notes(session)
+        && let Some(notes) = notes(session).filter(|_| !session.is_http2())
     {
         notes.end.clear();
     }

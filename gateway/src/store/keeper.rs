@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) fn keep(store: &Arc<Store>) -> bool {
     let waiting = store.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(settlements) = waiting else { return false };
-    store.metrics.up.set(0);
+    store.metrics.up.show(false);
     tokio::spawn(keep_connected(Arc::downgrade(store)));
     tokio::spawn(settle(Arc::downgrade(store), settlements));
     true
@@ -51,6 +51,7 @@ async fn keep_connected(store: Weak<Store>) {
                 if !std::mem::replace(&mut told, true) {
                     tracing::warn!(store = %store.blueprint, %error, "limit store cannot be reached");
                 }
+                store.metrics.up.show(false);
                 drop(store);
                 tokio::time::sleep(retry).await;
                 retry = (retry * 2).min(LONGEST_RETRY);
@@ -84,6 +85,7 @@ async fn watch(store: Arc<Store>) {
         match heartbeat(&store, &link).await {
             Ok(replicas) => {
                 store.replicas.store(replicas, Ordering::Relaxed);
+                store.metrics.up.show(store.is_up());
                 store.write_key_uses().await;
             }
             Err(error) => {

@@ -102,14 +102,14 @@ impl Store {
     fn came(&self) {
         self.timeouts.store(0, Ordering::Relaxed);
         if !self.up.swap(true, Ordering::AcqRel) {
-            self.metrics.up.set(1);
+            self.metrics.up.show(true);
             tracing::info!(store = %self.blueprint, "limit store is up");
         }
     }
 
     fn went(&self, why: &str) {
         if self.up.swap(false, Ordering::AcqRel) {
-            self.metrics.up.set(0);
+            self.metrics.up.show(false);
             tracing::warn!(store = %self.blueprint, error = why, "limit store is away, limits go on by local shares");
             self.lost.notify_one();
         }
@@ -123,5 +123,12 @@ impl Store {
             self.went(&error.to_string());
         }
         Away
+    }
+}
+
+/// What is not in use is not shown. A store in its place shows itself with its next heartbeat.
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.metrics.up.hide();
     }
 }

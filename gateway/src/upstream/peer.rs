@@ -125,7 +125,10 @@ pub(crate) fn failure_of(error: &Error) -> Failure {
         (ErrorType::HTTPStatus(status), _) => Failure::Refused(*status),
         (kind, ErrorSource::Downstream) => match kind {
             ErrorType::ReadTimedout => Failure::ClientSlow,
-            ErrorType::InvalidHTTPHeader | ErrorType::H1Error => Failure::ClientProtocol,
+            // The last two are a body that is not in chunks, or does not end as they do; Pingora does not export their names.
+            ErrorType::InvalidHTTPHeader
+            | ErrorType::H1Error
+            | ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd") => Failure::ClientProtocol,
             _ => Failure::Client,
         },
         (_, ErrorSource::Internal | ErrorSource::Unset) => Failure::Internal,

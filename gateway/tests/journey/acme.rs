@@ -4,11 +4,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testkit::redis::Redis;
 use testkit::wait::{PATIENCE, until};
 
+use crate::harness::advisor::Advisor;
 use crate::harness::client;
 use crate::harness::gateway::Gateway;
 use crate::harness::pebble::Pebble;
@@ -128,14 +129,44 @@ async fn gateways_share_certificates_by_redis() {
     shared(&storage.path().join("a"), &storage.path().join("b"), &stores, &echo).await;
 }
 
-/// Two gateways that start with nothing end up with the same certificate, ordered once.
-async fn shared(one: &Path, other: &Path, stores: &str, echo: &Echo) {
-    let names = ["one.test"];
-    let (first, pebble, at_first) = ordering_gateway(3600, one, &names, stores, echo).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewed_certificate_is_ordered_once_and_shown_by_both_gateways() {
+    let (echo, storage) = (Echo::start().await, tempfile::tempdir().expect("a temporary folder"));
+    let ([one, two], pebble, [at_one, at_two]) = pair(36, storage.path(), storage.path(), "", &echo).await;
+    let both_show = async |earlier: Option<&Vec<u8>>| {
+        let shown = pebble.certificate(at_one, "one.test").await?;
+        let is_new = earlier.is_none_or(|earlier| *earlier != shown);
+        (is_new && pebble.certificate(at_two, "one.test").await? == shown).then_some(shown)
+    };
+    let first = until("both show one", ORDERED, async || both_show(None).await).await;
+    until("both show another one", ORDERED, async || both_show(Some(&first)).await).await;
+    let mut orders = 0;
+    for gateway in [&one, &two] {
+        let name = "gateway_certificate_orders_total{certificate=\"acme:one.test\",outcome=\"ok\"}";
+        orders += gateway.metric(name).await.map_or(0, |count| count.parse::<u32>().expect("a number"));
+    }
+    assert_eq!(orders, 2, "one for each certificate");
+}
+
+/// Two gateways that start with nothing, the first before the second.
+async fn pair(
+    valid_seconds: u64,
+    one: &Path,
+    other: &Path,
+    stores: &str,
+    echo: &Echo,
+) -> ([Gateway; 2], Pebble, [SocketAddr; 2]) {
+    let (first, pebble, at_first) = ordering_gateway(valid_seconds, one, &["one.test"], stores, echo).await;
     let listeners = format!("{HTTP}{}", ordering(&pebble, other, "one.test", ""));
     let listeners = listeners.strip_prefix("listeners:\n").expect("the settings begin with it").to_owned();
     let second = Gateway::start(&settings(&listeners, stores, echo), &["https"]).await;
     let at_second = second.address("https");
+    ([first, second], pebble, [at_first, at_second])
+}
+
+/// Two gateways end up with the same certificate, ordered once.
+async fn shared(one: &Path, other: &Path, stores: &str, echo: &Echo) {
+    let ([first, second], pebble, [at_first, at_second]) = pair(3600, one, other, stores, echo).await;
     let ordered = until("the first has it", ORDERED, async || pebble.certificate(at_first, "one.test").await).await;
     let taken = until("the second has it", ORDERED, async || pebble.certificate(at_second, "one.test").await).await;
     assert_eq!(ordered, taken);
@@ -157,4 +188,27 @@ async fn a_certificate_is_renewed_and_without_its_authority_the_old_one_goes_on(
     let failed = "gateway_certificate_orders_total{certificate=\"acme:one.test\",outcome=\"failed\"} ";
     until("a renewal has failed", ORDERED, async || metric(&gateway, failed).await.then_some(())).await;
     assert_eq!(pebble.certificate(address, "one.test").await, Some(second), "the old one goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authority_may_want_a_certificate_renewed_before_its_time() {
+    let (echo, storage) = (Echo::start().await, tempfile::tempdir().expect("a temporary folder"));
+    let mut gateway = Gateway::start(&settings(REDIRECT, "", &echo), &["http"]).await;
+    let pebble = Pebble::start(gateway.address("http").port(), 60, &["one.test"]).await;
+    let advisor = Advisor::start(&pebble).await;
+    let secure = ordering(&pebble, storage.path(), "one.test", "");
+    let secure = secure.replace(&pebble.directory(), &advisor.directory());
+    gateway.rewrite(&settings(&format!("{REDIRECT}{secure}"), "", &echo));
+    gateway.reload().await.expect_status(200);
+    let address = gateway.opened("https").await;
+    let first = until("it is ordered", ORDERED, async || pebble.certificate(address, "one.test").await).await;
+    let ordered = Instant::now();
+    until("it is renewed", ORDERED, async || {
+        pebble.certificate(address, "one.test").await.filter(|shown| *shown != first)
+    })
+    .await;
+    assert!(ordered.elapsed() < Duration::from_secs(36), "by itself it is due after 40 of its 60 seconds");
+    // It was asked about that certificate, and told that the new one takes its place.
+    let (asked, replaced) = (advisor.asked(), advisor.replaced());
+    assert!(!asked.is_empty() && replaced.first() == asked.first(), "{asked:?} {replaced:?}");
 }

@@ -9,7 +9,9 @@ use tokio::net::TcpStream;
 
 use crate::harness::gateway::Gateway;
 use crate::harness::issuer::{KEYS, scheme};
-use crate::harness::settings::{HEAD, HTTP, OPEN, Pool, upstream};
+use crate::harness::pki::Authority;
+use crate::harness::settings::{HEAD, HTTP, OPEN, Pool, listeners, upstream};
+use crate::harness::tls::{self, H1};
 use crate::harness::upstream::Echo;
 use crate::harness::{client, wire};
 
@@ -28,14 +30,81 @@ async fn a_request_with_two_readings_is_refused() {
         ("a list of lengths", "Host: a.test\r\nContent-Length: 5, 5", "hello"),
         ("a signed length", "Host: a.test\r\nContent-Length: +5", "hello"),
         ("an unknown coding", "Host: a.test\r\nTransfer-Encoding: chunkedd", "5\r\nhello\r\n0\r\n\r\n"),
+        (
+            "a length and a coding",
+            "Host: a.test\r\nContent-Length: 15\r\nTransfer-Encoding: chunked",
+            "5\r\nhello\r\n0\r\n\r\n",
+        ),
+        (
+            "a coding and a length",
+            "Host: a.test\r\ntransfer-encoding: chunked\r\ncontent-length:15",
+            "5\r\nhello\r\n0\r\n\r\n",
+        ),
+        ("a line that ends with LF alone", "Host: a.test\nContent-Length: 5", "hello"),
     ];
     for (what, fields, body) in cases {
         let request = format!("POST /x HTTP/1.1\r\n{fields}\r\nConnection: close\r\n\r\n{body}");
         let answer = wire::ask(gateway.address("http"), request.as_bytes()).await;
         let answer = answer.unwrap_or_else(|| panic!("{what}: closed without an answer"));
-        assert!(matches!(answer.status, 400 | 501), "{what}: {answer:?}");
+        answer.expect_problem(400, "request_malformed");
         assert_eq!(echo.count(), 0, "{what}: it reached the upstream");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_never_becomes_a_request_is_answered_like_others_and_counted() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let listeners = listeners(&[authority.issue(folder.path(), "gateway.test")], "1.2");
+    let echo = Echo::start().await;
+    let upstream = upstream(&Pool::of(&[echo.address()]));
+    let gateway = Gateway::start(&format!("{HEAD}{listeners}{upstream}{OPEN}"), &["http", "https"]).await;
+    let cases = [
+        ("no HTTP", "hello\r\n\r\n", 400, "request_malformed"),
+        ("a folded line", "GET /x HTTP/1.1\r\nHost: a.test\r\nX: a\r\n b\r\n\r\n", 400, "request_malformed"),
+        ("a space before a colon", "GET /x HTTP/1.1\r\nHost : a.test\r\n\r\n", 400, "request_malformed"),
+        ("another version", "GET /x HTTP/2.0\r\nHost: a.test\r\n\r\n", 400, "request_malformed"),
+        ("a tunnel", "CONNECT a.test:80 HTTP/1.1\r\nHost: a.test:80\r\n\r\n", 405, "method_not_allowed"),
+    ];
+    for (what, request, status, code) in cases {
+        let answer = wire::ask(gateway.address("http"), request.as_bytes()).await;
+        let answer = answer.unwrap_or_else(|| panic!("{what}: closed without an answer"));
+        answer.expect_problem(status, code);
+        assert!(answer.header("server").is_empty() && !answer.header("date").is_empty(), "{what}: {answer:?}");
+    }
+    // The same through TLS, behind a request that is one.
+    let stream = tls::connect(gateway.address("https"), "gateway.test", &authority, &H1).await;
+    let mut stream = stream.expect("a TLS connection");
+    let said = within("both are answered", PATIENCE, async {
+        stream.write_all(b"GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n").await.expect("sent");
+        let mut said = Vec::new();
+        while !said.ends_with(b"}") {
+            assert_ne!(stream.read_buf(&mut said).await.expect("an answer"), 0, "closed");
+        }
+        stream.write_all(b"hello\r\n\r\n").await.expect("sent");
+        // How the connection is closed is no part of what was said.
+        let _ = stream.read_to_end(&mut said).await;
+        String::from_utf8_lossy(&said).into_owned()
+    })
+    .await;
+    assert!(said.starts_with("HTTP/1.1 200") && said.matches("HTTP/1.1 400").count() == 1, "{said}");
+    assert!(said.contains("request_malformed") && !said.contains("Pingora"), "{said}");
+    gateway.until_metrics_say("gateway_connections_refused_total{reason=\"malformed_head\"} 6").await;
+    assert_eq!(echo.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_not_in_chunks_is_refused_and_told() {
+    let echo = Echo::start().await;
+    let upstream = upstream(&Pool::of(&[echo.address()]));
+    let gateway = Gateway::plain(&format!("{HEAD}{HTTP}{upstream}{OPEN}")).await;
+    let head = "POST /x HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for body in ["zz\r\nxx\r\n0\r\n\r\n", "2\r\nxxx\r\n0\r\n\r\n", "2;a=\"\r\n\"\r\nxx\r\n0\r\n\r\n"] {
+        let answer = wire::ask(gateway.address("http"), format!("{head}{body}").as_bytes()).await;
+        let answer = answer.unwrap_or_else(|| panic!("{body:?}: closed without an answer"));
+        answer.expect_problem(400, "request_malformed");
+    }
+    assert_eq!(echo.count(), 0, "nobody is sent half a body as a whole one");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -90,16 +90,26 @@ async fn a_server_a_hundred_times_as_slow_gets_next_to_nothing() {
 async fn a_key_or_a_cookie_leads_to_the_same_server() {
     let echoes = [Echo::start().await, Echo::start().await, Echo::start().await];
     let all = targets(&echoes.each_ref().map(Echo::address));
-    let hashed = gateway(&format!("{all}, balance: hash, hash_by: header.X-Cart")).await;
-    for cart in 0..12 {
-        let before = echoes.each_ref().map(Echo::count);
-        for _ in 0..4 {
-            client::send(client::plain().get(hashed.url("/x")).header("X-Cart", cart)).await.expect_status(200);
+    for by in ["header.X-Cart", "cookie.cart", "client.ip"] {
+        let hashed = gateway(&format!("{all}, balance: hash, hash_by: {by}")).await;
+        let start = echoes.each_ref().map(Echo::count);
+        for cart in 0..24_u8 {
+            let before = echoes.each_ref().map(Echo::count);
+            for _ in 0..3 {
+                let ask = match by {
+                    "client.ip" => client::plain_from(20 + cart).get(hashed.url("/x")),
+                    "cookie.cart" => {
+                        client::plain().get(hashed.url("/x")).header("Cookie", format!("theme=dark; cart={cart}"))
+                    }
+                    _ => client::plain().get(hashed.url("/x")).header("X-Cart", cart.to_string()),
+                };
+                client::send(ask).await.expect_status(200);
+            }
+            let gained: Vec<_> = echoes.iter().zip(before).map(|(echo, before)| echo.count() - before).collect();
+            assert!(gained.contains(&3), "{by}: cart {cart} went to {gained:?}");
         }
-        let gained: Vec<_> = echoes.iter().zip(before).map(|(echo, before)| echo.count() - before).collect();
-        assert!(gained.contains(&4), "cart {cart} went to {gained:?}");
+        assert!(echoes.iter().zip(start).all(|(echo, start)| echo.count() > start), "{by}: and not all carts to one");
     }
-    assert!(echoes.iter().all(|echo| echo.count() > 0), "and not all carts to one");
 
     let sticky = gateway(&format!("{all}, sticky: {{ cookie: server, max_age: 1h }}")).await;
     let first = client::send(client::plain().get(sticky.url("/x"))).await;

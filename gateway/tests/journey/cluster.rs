@@ -14,7 +14,7 @@ use crate::harness::client;
 use crate::harness::gateway::Gateway;
 use crate::harness::pki::Authority;
 use crate::harness::server::{self, Server};
-use crate::harness::settings::{HEAD, HTTP, Pool, upstream};
+use crate::harness::settings::{HEAD, HTTP, OPEN, Pool, upstream};
 use crate::harness::upstream::Echo;
 
 /// Requests an hour: within a test none comes back, so that what is admitted can be counted exactly.
@@ -208,6 +208,32 @@ async fn a_limit_may_be_set_to_allow_or_deny_without_its_store() {
     let refused = client::send(client::plain().get(deny.url("/x"))).await;
     assert_eq!(refused.expect_problem(503, "limit_store_unavailable")["policy"], "shared");
     assert_eq!(refused.header("retry-after"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_is_shown_as_long_as_there_is_one() {
+    const SHOWN: &str = "gateway_limit_store_up";
+    let (echo, redis) = (Echo::start().await, Redis::start().await);
+    let without = format!("{HEAD}{HTTP}{}{OPEN}", upstream(&Pool::of(&[echo.address()])));
+    let with = settings(echo.address(), &format!("{{ url: \"{}\" }}", redis.url()), &hourly());
+    let gateway = Gateway::plain(&without).await;
+    // An alert on 0 must not go off where nobody has a store, or a feed of withdrawals.
+    assert_eq!(gateway.metric(SHOWN).await, None);
+    assert_eq!(gateway.metric("gateway_revocation_feed_up").await, None);
+    gateway.rewrite(&with);
+    gateway.reload().await.expect_status(200);
+    store_is(&gateway, true).await;
+    gateway.rewrite(&without);
+    gateway.reload().await.expect_status(200);
+    until("it is shown no longer", PATIENCE, async || gateway.metric(SHOWN).await.is_none().then_some(())).await;
+    // Another one in place of one that is away: what is shown is that of the one in use.
+    let away = settings(echo.address(), &format!("{{ url: \"redis://{}\" }}", free_address()), &hourly());
+    gateway.rewrite(&away);
+    gateway.reload().await.expect_status(200);
+    store_is(&gateway, false).await;
+    gateway.rewrite(&with);
+    gateway.reload().await.expect_status(200);
+    store_is(&gateway, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

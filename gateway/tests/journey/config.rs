@@ -81,6 +81,20 @@ async fn run_refuses_what_check_refuses() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_is_taken_ends_the_process_and_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("a bound socket has an address");
+    let open = upstream(&Pool::of(&[address]));
+    let file =
+        write_settings(folder.path(), &format!("{HEAD}listeners:\n  http: {{ bind: \"{address}\" }}\n{open}{OPEN}"));
+    let ended = run("run", &file).await;
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    let complaint = format!("listener http cannot bind {address}");
+    assert!(ended.stderr.contains(&complaint), "{complaint} is not in\n{}", ended.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_there_or_not_yaml_is_an_error_as_well() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let not_yaml = write_settings(folder.path(), "version: 1\nroutes: [\n");

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use testkit::wait::{PATIENCE, until};
+use testkit::wait::{PATIENCE, until, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
+use crate::egress::{SWITCH, UPGRADE, by_hand, read_until};
 use crate::harness::client;
 use crate::harness::gateway::Gateway;
 use crate::harness::pki::Authority;
@@ -218,6 +219,79 @@ async fn no_server_is_left_out_for_the_patience_of_a_client() {
     let line = gateway.access_log("why it was cut", |line| line["path"] == "/pause").await;
     assert_eq!(line["outcome"], "deadline");
     client::send(client::plain().get(gateway.url("/head"))).await.expect_status(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http2_a_deadline_ends_its_stream_and_no_other() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let listeners = listeners(&[authority.issue(folder.path(), "gateway.test")], "1.2");
+    let nobody = Faulty::start(Fault::Silence).await;
+    let (slow, stuck) = (trickle(Duration::from_millis(1500)).await, trickle(Duration::from_millis(1)).await);
+    let gateway = Gateway::start(
+        &format!(
+            "{HEAD}{listeners}upstreams:\n  nobody: {{ {} }}\n  slow: {{ {} }}\n  stuck: {{ {} }}\nroutes:\n  \
+             - {{ id: nothing, path: /nothing, auth: none, to: nobody, deadline: 400ms }}\n  \
+             - {{ id: whole, path: /whole, auth: none, to: slow, deadline: 400ms }}\n  \
+             - {{ id: silent, path: /silent, auth: none, to: stuck, deadline: 400ms }}\n  \
+             - {{ id: head, path: /head, auth: none, to: slow, deadline: 400ms, deadline_until: head }}\n",
+            at(&[nobody.address]),
+            at(&[slow]),
+            at(&[stuck])
+        ),
+        &["https"],
+    )
+    .await;
+    let opened = Connection::open(gateway.address("https"), "gateway.test", &authority, &H2).await;
+    let mut connection = opened.expect("a TLS connection");
+    let start = Instant::now();
+    let (status, body) = connection.get("/nothing", None).await.expect("an answer");
+    assert_eq!(status, 504, "{body:?}");
+    assert!(String::from_utf8_lossy(&body).contains("upstream_timeout"), "{body:?}");
+    assert!(IN_TIME.contains(&start.elapsed()), "{:?}", start.elapsed());
+    for path in ["/whole", "/silent"] {
+        let start = Instant::now();
+        let cut = connection.get(path, None).await;
+        assert!(cut.is_err() && IN_TIME.contains(&start.elapsed()), "{path} {:?}: {cut:?}", start.elapsed());
+        let line = gateway.access_log("why it was cut", |line| line["path"] == path).await;
+        assert_eq!((&line["outcome"], &line["protocol"]), (&"deadline".into(), &"h2".into()), "{line}");
+    }
+    // The same connection goes on, and what is bound by its head alone is as long as it likes.
+    let (status, body) = connection.get("/head", None).await.expect("an answer");
+    assert!(status == 200 && body.ends_with(b"end"), "{status} {body:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_websocket_ends_with_its_deadline_unless_that_is_for_its_head() {
+    let (address, mut upstream_side) = by_hand().await;
+    let bound = "path: /chat, websocket: true, deadline: 400ms";
+    let upgraded = async |gateway: &Gateway, upstream_side: &mut tokio::sync::mpsc::Receiver<TcpStream>| {
+        let mut client = TcpStream::connect(gateway.address("http")).await.expect("the gateway listens");
+        client.write_all(UPGRADE).await.expect("sent");
+        let mut server = within("the upgrade arrives", PATIENCE, upstream_side.recv()).await.expect("a connection");
+        read_until(&mut server, "\r\n\r\n").await;
+        server.write_all(SWITCH).await.expect("sent");
+        read_until(&mut client, "\r\n\r\n").await;
+        (client, server)
+    };
+
+    let whole = gateway(&at(&[address]), &[&format!("id: chat, {bound}")]).await;
+    let start = Instant::now();
+    let (mut client, mut server) = upgraded(&whole, &mut upstream_side).await;
+    client.write_all(b"<ping>").await.expect("sent");
+    read_until(&mut server, "<ping>").await;
+    let end = within("the gateway cuts it", PATIENCE, client.read(&mut [0])).await;
+    assert!(matches!(end, Ok(0) | Err(_)) && IN_TIME.contains(&start.elapsed()), "{:?}: {end:?}", start.elapsed());
+    let line = whole.access_log("why it was cut", |line| line["route"] == "chat").await;
+    assert_eq!((&line["outcome"], &line["status"]), (&"deadline".into(), &101.into()), "{line}");
+
+    let head = gateway(&at(&[address]), &[&format!("id: chat, {bound}, deadline_until: head")]).await;
+    let (mut client, mut server) = upgraded(&head, &mut upstream_side).await;
+    // Silence, longer than the deadline, is what is tested: nothing may end it.
+    let silence = tokio::time::timeout(Duration::from_millis(900), client.read(&mut [0])).await;
+    assert!(silence.is_err(), "it was cut: {silence:?}");
+    server.write_all(b"<pong>").await.expect("sent");
+    read_until(&mut client, "<pong>").await;
 }
 
 /// A server whose answers come piece by piece for so long, but that to `/pause` with nothing in between; that to `/silent` stops

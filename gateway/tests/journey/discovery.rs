@@ -2,6 +2,7 @@
 //!
 //! Read next: `balance.rs`.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use testkit::wait::{PATIENCE, until};
@@ -52,6 +53,26 @@ async fn addresses_of_a_name_come_and_go_and_the_last_are_kept() {
     names.stop();
     gateway.reload().await.expect_status(200);
     served_by(&gateway, "the same after a reload without a name server", &[&echoes[1], &echoes[2]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_may_have_addresses_of_both_families() {
+    let (names, echo) = (Names::start().await, Echo::start().await);
+    let port = echo.address().port();
+    let (four, six) = (Answer::A(Ipv4Addr::LOCALHOST), Answer::Aaaa(Ipv6Addr::LOCALHOST));
+    names.set("api.test", &[four.clone(), six]);
+    let discovery =
+        format!("discovery: {{ dns: \"api.test:{port}\", servers: [\"{}\"], every: 100ms }}", names.address);
+    let gateway = gateway(&discovery).await;
+    // Whether this machine has the other family matters to nobody: that the server is known shows in its gauge.
+    let shown = |address: &str| format!("gateway_upstream_healthy{{endpoint=\"{address}:{port}\",upstream=\"api\"}}");
+    for address in ["127.0.0.1", "[::1]"] {
+        gateway.until_metrics_say(&format!("{} 1", shown(address))).await;
+    }
+    names.set("api.test", &[four]);
+    until("the other one is gone", PATIENCE, async || gateway.metric(&shown("[::1]")).await.is_none().then_some(()))
+        .await;
+    served_by(&gateway, "the one that is left", &[&echo]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

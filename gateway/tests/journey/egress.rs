@@ -19,8 +19,13 @@ use crate::harness::tls::{self, H1};
 /// The deadlines of requests in these tests: short, so that what outlives them is seen to.
 const SHORT: &str = "300ms";
 
-const UPGRADE: &[u8] = b"GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+/// A request for a WebSocket at `/chat`.
+pub const UPGRADE: &[u8] = b"GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// The answer that grants it.
+pub const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_event_of_a_stream_arrives_before_the_next_one_is_sent() {
@@ -74,9 +79,7 @@ async fn a_websocket_outlives_the_deadlines_of_requests_and_a_reload() {
     let mut server = within("the upgrade arrives", PATIENCE, upstream_side.recv()).await.expect("a connection");
     let asked = read_until(&mut server, "\r\n\r\n").await.to_ascii_lowercase();
     assert!(asked.contains("upgrade: websocket") && asked.contains("connection: upgrade"), "{asked}");
-    let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-    server.write_all(switch).await.expect("sent");
+    server.write_all(SWITCH).await.expect("sent");
     let answer = read_until(&mut client, "\r\n\r\n").await.to_ascii_lowercase();
     assert!(answer.starts_with("http/1.1 101") && answer.contains("upgrade: websocket"), "{answer}");
 

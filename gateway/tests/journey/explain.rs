@@ -2,7 +2,9 @@
 //!
 //! Read next: `config.rs` for mistakes of a file, `route.rs` and `auth.rs` for what is told here.
 
+use std::fs::File;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use http::HeaderValue;
 use serde_json::Value;
@@ -189,10 +191,13 @@ async fn exit_codes_tell_a_refusal_from_a_mistake() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let routes = "routes:\n  - { id: open, path: /open, auth: none, to: api }\n";
     let sound = write_settings(folder.path(), &format!("{HEAD}{HTTP}{NOBODY}{routes}"));
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 10] = [
         (&["GET /open"], 0, "=>         proxied /open to api"),
         (&["GET /shut"], 1, "=>         refused: 404 route_not_found"),
         (&["GET /open", "--subject", "ann", "--permissions", "read,write"], 0, "no credential is looked at"),
+        (&["GET /open", "--permissions", "read, write"], 0, "no credential is looked at"),
+        (&["GET /open", "--permissions", "read write"], 2, "a permission holds no space"),
+        (&["GET /open", "--subject", ""], 2, "a subject is plain text"),
         (&["GET open"], 2, "is not a method with a URL or path"),
         (&["GET /open", "-H", "no colon"], 2, "a header is written"),
         (&["GET /open", "--as-token-claims", "{"], 2, "not a JSON object"),
@@ -209,6 +214,25 @@ async fn exit_codes_tell_a_refusal_from_a_mistake() {
         let ended = run(name, &broken, arguments).await;
         assert_eq!(ended.status.code(), Some(64), "{name}: {ended:?}");
     }
+}
+
+#[test]
+fn a_reader_who_has_gone_is_no_failure_and_a_full_disk_is_one() {
+    let schema = |to: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command.arg("schema").stdin(Stdio::null()).stdout(to).stderr(Stdio::piped());
+        command.spawn().expect("the gateway starts")
+    };
+    let mut gone = schema(Stdio::piped());
+    // It says more than a pipe holds, so that it meets the end of it.
+    drop(gone.stdout.take());
+    let gone = gone.wait_with_output().expect("it ends");
+    assert_eq!((gone.status.code(), &*String::from_utf8_lossy(&gone.stderr)), (Some(0), ""));
+    let full = File::options().write(true).open("/dev/full").expect("every Linux has it");
+    let full = schema(full.into()).wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&full.stderr);
+    assert_eq!(full.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("gateway: standard output: "), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@ use testkit::wait::{PATIENCE, until, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::egress::{by_hand, read_until};
 use crate::harness::client;
 use crate::harness::gateway::Gateway;
 use crate::harness::pki::Authority;
@@ -22,7 +23,7 @@ const FLOOD: usize = 2000;
 const GROWTH_KIB_MAX: u64 = 64 * 1024;
 
 /// What a client of HTTP/2 without TLS begins with: the preface and empty settings (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 
 /// `GET /x` for `a.test`: indexed fields of the static table, and two literals (RFC 7541).
 const HEADERS: &[u8] = b"\x82\x87\x44\x02/x\x41\x06a.test";
@@ -66,7 +67,8 @@ impl Besieged {
     }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// A frame (RFC 9113 §4.1).
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
     let mut frame = length[1..].to_vec();
     frame.extend([kind, flags]);
@@ -88,6 +90,15 @@ async fn others_are_served(gateway: &Gateway, during: impl Future<Output = ()>) 
     assert!(grown_kib < GROWTH_KIB_MAX, "memory grew by {grown_kib} KiB");
 }
 
+/// Waits until the metrics tell of a connection that was ended for what its client did.
+async fn an_end_is_counted(gateway: &Gateway) {
+    const ENDED: &str = "gateway_http2_connections_ended_total{";
+    until("the end is counted", PATIENCE, async || {
+        gateway.metrics().await.lines().any(|line| line.starts_with(ENDED) && line.ends_with(" 1")).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_are_reset_as_fast_as_they_are_opened_end_the_connection() {
     let besieged = Besieged::start("http2_streams: 50").await;
@@ -104,6 +115,7 @@ async fn streams_that_are_reset_as_fast_as_they_are_opened_end_the_connection() 
     })
     .await;
     assert!(besieged.echo.count() < FLOOD / 2, "most never reached the upstream: {}", besieged.echo.count());
+    an_end_is_counted(gateway).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,6 +137,7 @@ async fn a_head_that_never_ends_in_continuations_ends_the_connection() {
         assert!(besieged.pour(bytes, PATIENCE).await, "the connection is ended");
     })
     .await;
+    an_end_is_counted(gateway).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,4 +217,41 @@ async fn a_body_that_drips_in_is_cut_off() {
     let answer = within("the end of it", PATIENCE, dripping).await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer:?} after {:?}", began.elapsed());
     others_are_served(gateway, async {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http2_who_sends_half_holds_nothing_for_long() {
+    let (address, mut upstream_side) = by_hand().await;
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().expect("a temporary folder"));
+    let listeners = listeners(&[authority.issue(folder.path(), "a.test")], "1.2");
+    let head = HEAD.replace("server: {", "server: { header_timeout: 500ms, body_timeout: 500ms,");
+    let settings = format!("{head}{listeners}{}{OPEN}", upstream(&Pool::of(&[address])));
+    let gateway = Gateway::start(&settings, &["https"]).await;
+    let open = async || {
+        let stream = tls::connect(gateway.address("https"), "a.test", &authority, &H2).await;
+        stream.expect("a TLS connection")
+    };
+    // Nothing at all, and half of what HTTP/2 begins with.
+    for sent in [&PREFACE[..0], &PREFACE[..10]] {
+        let mut stream = open().await;
+        stream.write_all(sent).await.expect("sent");
+        // How it is closed is nobody's concern.
+        let _ = within("it is closed", PATIENCE, stream.read_to_end(&mut Vec::new())).await;
+    }
+    gateway.until_metrics_say("gateway_connections_refused_total{reason=\"header_timeout\"} 2").await;
+    // A POST without an end to its body, whose upstream does not wait for that.
+    let mut stream = open().await;
+    let mut bytes = PREFACE.to_vec();
+    bytes.extend(frame(1, 0x04, 1, b"\x83\x87\x44\x02/x\x41\x06a.test"));
+    stream.write_all(&bytes).await.expect("sent");
+    stream.flush().await.expect("sent");
+    let mut server = within("the request arrives", PATIENCE, upstream_side.recv()).await.expect("a connection");
+    read_until(&mut server, "\r\n\r\n").await;
+    server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.expect("sent");
+    let mut answer = Vec::new();
+    let _ = within("it is closed", PATIENCE, stream.read_to_end(&mut answer)).await;
+    assert!(answer.windows(2).any(|bytes| bytes == b"ok"), "the answer went out before: {answer:?}");
+    let line = gateway.access_log("the request", |line| line["path"] == "/x").await;
+    assert_eq!(line["status"], 200, "{line}");
+    assert_ne!(line["outcome"], "proxied", "{line}");
 }

@@ -6,6 +6,8 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -22,7 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::harness::gateway::Gateway;
 use crate::harness::pki::Authority;
-use crate::harness::settings::{HEAD, listeners};
+use crate::harness::settings::{HEAD, HTTP, OPEN, listeners};
 use crate::harness::tls::{self, H2};
 
 /// A message frame: not compressed, four bytes.
@@ -89,6 +91,57 @@ async fn a_refusal_is_a_grpc_status() {
     assert!(answer.headers()["grpc-message"].to_str().is_ok_and(|text| text.starts_with("token_missing")));
     let line = gateway.access_log("the refused call", |line| line["code"] == "token_missing").await;
     assert_eq!(line["outcome"], "refused");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_says_in_grpc_whether_it_is_fit() {
+    let fit = Arc::new(AtomicBool::new(true));
+    let address = health_service(Arc::clone(&fit)).await;
+    let gateway = Gateway::plain(&format!(
+        "{HEAD}{HTTP}upstreams:\n  api: {{ targets: [\"{address}\"], protocol: http2, health: {{ grpc: {{ service: shop.Cart }}, \
+         every: 100ms, up_after: 1, down_after: 2 }} }}\n{OPEN}"
+    ))
+    .await;
+    for serving in [true, false, true] {
+        fit.store(serving, Ordering::SeqCst);
+        let shown = format!("gateway_upstream_healthy{{endpoint=\"{address}\",upstream=\"api\"}}");
+        gateway.until_metrics_say(&format!("{shown} {}", u8::from(serving))).await;
+    }
+}
+
+/// A server of the gRPC health protocol, for the service `shop.Cart`.
+async fn health_service(fit: Arc<AtomicBool>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let fit = Arc::clone(&fit);
+            tokio::spawn(async move {
+                let service = service_fn(move |request| check(request, Arc::clone(&fit)));
+                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                // A gateway that closes its connection is an everyday event for an upstream.
+                let _ = server.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    address
+}
+
+async fn check(
+    request: Request<Incoming>,
+    fit: Arc<AtomicBool>,
+) -> Result<Response<impl Body<Data = Bytes, Error = Infallible>>, hyper::Error> {
+    assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+    let asked = request.into_body().collect().await?.to_bytes();
+    assert_eq!(&asked[..], b"\0\0\0\0\x0b\x0a\x09shop.Cart");
+    // SERVING or NOT_SERVING.
+    let status = if fit.load(Ordering::SeqCst) { 1 } else { 2 };
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let frames: [Result<Frame<Bytes>, Infallible>; 2] =
+        [Ok(Frame::data(Bytes::from(vec![0, 0, 0, 0, 2, 8, status]))), Ok(Frame::trailers(trailers))];
+    let answer = Response::builder().header("content-type", "application/grpc");
+    Ok(answer.body(StreamBody::new(futures::stream::iter(frames))).expect("an answer"))
 }
 
 /// A gateway before an upstream that speaks HTTP/2 without TLS, as gRPC servers in a cluster do.

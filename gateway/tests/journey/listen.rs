@@ -285,6 +285,22 @@ async fn a_head_that_drips_in_is_cut_off_and_an_idle_connection_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_carries_as_many_requests_as_are_set() {
+    for most in [1, 3] {
+        let echo = Echo::start().await;
+        let head = HEAD.replace("drain: 10s", &format!("drain: 10s, keepalive_requests: {most}"));
+        let gateway = Gateway::plain(&format!("{head}{HTTP}{}{OPEN}", upstream(&Pool::of(&[echo.address()])))).await;
+        let mut stream = TcpStream::connect(gateway.address("http")).await.expect("the gateway listens");
+        for _ in 0..most {
+            answered(&mut stream, b"GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+        }
+        let end = within("the gateway closes it", PATIENCE, stream.read(&mut [0])).await;
+        assert!(matches!(end, Ok(0)), "{most}: {end:?}");
+        assert_eq!(echo.count(), most);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_left_of_a_body_is_not_taken_for_a_head_that_drips_in() {
     let head = HEAD.replace("drain: 10s", "drain: 10s, header_timeout: 500ms");
     let route = "routes:\n  - { id: fixed, path: /*, auth: none, respond: { body: '{}' } }\n";

@@ -9,11 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use testkit::wait::{PATIENCE, within};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::floods::{PREFACE, frame};
 use crate::harness::gateway::Gateway;
-use crate::harness::settings::{HEAD, HTTP, OPEN, Pool, upstream};
+use crate::harness::pki::Authority;
+use crate::harness::settings::{HEAD, HTTP, OPEN, Pool, listeners, upstream};
+use crate::harness::tls::{self, H2};
 
 /// The request that must never come out at the other end.
 const INNER: &str = "GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -38,11 +41,9 @@ async fn no_bytes_yield_a_request_that_nobody_sent() {
     assert!(cases.len() >= 60, "the corpus has {} cases", cases.len());
     let (mut failures, mut passed) = (Vec::new(), 0);
     for (name, bytes) in &cases {
-        send(gateway.address("http"), bytes).await;
-        let Record { targets, violations } = std::mem::take(&mut *record.lock().expect("no reader panicked"));
-        passed += targets.len();
-        let stray = targets.into_iter().filter(|target| !target.starts_with("/outer"));
-        failures.extend(violations.into_iter().chain(stray).map(|what| format!("{name}: the upstream got {what}")));
+        let stream = TcpStream::connect(gateway.address("http")).await.expect("the gateway listens");
+        send(stream, bytes).await;
+        passed += judge(&record, name, &mut failures);
     }
     assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
     // Some cases have one reading after all; a corpus of which nothing came through would have tested nothing.
@@ -62,11 +63,110 @@ async fn no_bytes_yield_a_request_that_nobody_sent() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("/outer/last"), "{answer}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_http2_carries_becomes_that_request_or_none() {
+    let record = Arc::new(Mutex::new(Record::default()));
+    let address = strict_upstream(Arc::clone(&record)).await;
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().expect("a temporary folder"));
+    let listeners = listeners(&[authority.issue(folder.path(), "a.test")], "1.2");
+    let settings = format!("{HEAD}{listeners}{}{OPEN}", upstream(&Pool::of(&[address])));
+    let gateway = Gateway::start(&settings, &["https"]).await;
+    let (mut failures, mut passed) = (Vec::new(), 0);
+    for (name, head, body) in http2_corpus() {
+        let stream =
+            tls::connect(gateway.address("https"), "a.test", &authority, &H2).await.expect("a TLS connection");
+        let mut bytes = PREFACE.to_vec();
+        // HEADERS with END_HEADERS, then DATA with END_STREAM.
+        bytes.extend(frame(1, 0x04, 1, &head));
+        bytes.extend(frame(0, 0x01, 1, body.as_bytes()));
+        send(stream, &bytes).await;
+        passed += judge(&record, name, &mut failures);
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(passed >= 5, "only {passed} requests came through");
+}
+
+/// Takes out what the upstream has seen since the last time: how many requests, and what is wrong with them.
+fn judge(record: &Mutex<Record>, name: &str, failures: &mut Vec<String>) -> usize {
+    let Record { targets, violations } = std::mem::take(&mut *record.lock().expect("no reader panicked"));
+    let count = targets.len();
+    let stray = targets.into_iter().filter(|target| !target.starts_with("/outer"));
+    failures.extend(violations.into_iter().chain(stray).map(|what| format!("{name}: the upstream got {what}")));
+    count
+}
+
+/// Heads and bodies that HTTP/1.1 behind it could read in another way: each with its name.
+fn http2_corpus() -> Vec<(&'static str, Vec<u8>, String)> {
+    // A literal field without indexing (RFC 7541 §6.2.2), short enough for lengths of one byte.
+    let field = |name: &str, value: &str| {
+        let length = |text: &str| u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("short");
+        let mut field = vec![0, length(name)];
+        field.extend(name.as_bytes());
+        field.push(length(value));
+        field.extend(value.as_bytes());
+        field
+    };
+    let head = |method: &str, path: &str, authority: &str| {
+        [field(":method", method), field(":scheme", "https"), field(":path", path), field(":authority", authority)]
+            .concat()
+    };
+    let post = || head("POST", "/outer", "a.test");
+    let inner = || INNER.to_owned();
+    let mut cases = vec![
+        ("a body without a length", post(), inner()),
+        ("a GET with a body", head("GET", "/outer", "a.test"), inner()),
+        (
+            "a request line in the path",
+            head("GET", "/outer HTTP/1.1\r\nHost: a\r\n\r\nGET /smuggled", "a.test"),
+            inner(),
+        ),
+        ("a space in the path", head("GET", "/outer HTTP/1.1", "a.test"), inner()),
+        (
+            "a request line in the method",
+            head("GET /smuggled HTTP/1.1\r\nX: y\r\n\r\nGET", "/outer", "a.test"),
+            inner(),
+        ),
+        ("a field in the authority", head("POST", "/outer", "a.test\r\nContent-Length: 0"), inner()),
+        ("a path in the authority", head("POST", "/outer", "a.test/smuggled?"), inner()),
+        ("a pseudo-field behind others", [field("x", "y"), post()].concat(), inner()),
+    ];
+    let chunked_inner = format!("0\r\n\r\n{INNER}");
+    let additions: &[(&'static str, &[(&str, &str)])] = &[
+        ("a coding", &[("transfer-encoding", "chunked")]),
+        ("a coding in upper case", &[("Transfer-Encoding", "chunked")]),
+        ("a coding with an underscore", &[("transfer_encoding", "chunked")]),
+        ("a coding with a space", &[("transfer-encoding ", "chunked")]),
+        ("a coding in a name", &[("x: y\r\ntransfer-encoding", "chunked")]),
+        ("a coding in a name, with its value", &[("transfer-encoding: chunked\r\nx", "y")]),
+        ("a coding in a value", &[("x", "y\r\ntransfer-encoding: chunked")]),
+        ("a coding behind LF in a value", &[("x", "y\ntransfer-encoding: chunked")]),
+        ("a length of nothing", &[("content-length", "0")]),
+        ("a length that is too short", &[("content-length", "3")]),
+        ("a length that is too long", &[("content-length", "4000")]),
+        ("two lengths", &[("content-length", "45"), ("content-length", "0")]),
+        ("a list of lengths", &[("content-length", "45, 45")]),
+        ("a signed length", &[("content-length", "+45")]),
+        ("another host", &[("host", "b.test")]),
+        ("two hosts", &[("host", "a.test"), ("host", "b.test")]),
+        ("a second path", &[(":path", "/smuggled")]),
+        ("fields of the connection", &[("connection", "content-length")]),
+        ("an upgrade", &[("upgrade", "h2c")]),
+        ("an expectation", &[("expect", "100-continue")]),
+        ("a coding of trailers", &[("te", "trailers, chunked")]),
+    ];
+    for (name, fields) in additions {
+        let more = fields.iter().map(|(name, value)| field(name, value));
+        let head: Vec<u8> = std::iter::once(post()).chain(more).flatten().collect();
+        cases.push((*name, head, chunked_inner.clone()));
+    }
+    cases
+}
+
 /// Sends the bytes and reads what comes back, for as long as it comes at once.
-async fn send(address: SocketAddr, bytes: &[u8]) {
-    let mut stream = TcpStream::connect(address).await.expect("the gateway listens");
+async fn send(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) {
     // The gateway may close before it has read everything; that is one of the right answers.
     let _ = stream.write_all(bytes).await;
+    let _ = stream.flush().await;
     let mut answer = [0; 4096];
     while let Ok(Ok(1..)) = tokio::time::timeout(LOOK, stream.read(&mut answer)).await {}
 }

@@ -28,6 +28,8 @@ pub(crate) struct Metrics {
     pub connections: IntGauge,
     /// Connections closed at the door, by reason.
     pub connections_refused: IntCounterVec,
+    /// HTTP/2 connections ended for what their clients did, by the error that these were told.
+    pub http2_ended: IntCounterVec,
     /// Handshakes that failed or took too long.
     pub handshakes_failed: IntCounter,
     /// Access log lines that found the queue full or could not be written.
@@ -43,8 +45,8 @@ pub(crate) struct Metrics {
 /// The handles of the store that gateways share.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreMetrics {
-    /// Whether it answers: 1 or 0. 0 too where none is set.
-    pub up: IntGauge,
+    /// Whether it answers.
+    pub up: Presence,
     /// From question to answer, in seconds.
     pub seconds: Histogram,
     /// Questions without an answer.
@@ -59,8 +61,8 @@ pub(crate) struct AuthMetrics {
     outcomes: IntCounterVec,
     /// Withdrawals that are remembered.
     pub revocations: IntGauge,
-    /// Whether the feed of withdrawals answers: 1 or 0.
-    pub revocation_feed_up: IntGauge,
+    /// Whether the feed of withdrawals answers.
+    pub revocation_feed_up: Presence,
     /// Fetches of key sets, by scheme and outcome.
     pub key_set_fetches: IntCounterVec,
     /// Questions to sources of credentials, by scheme and outcome.
@@ -75,7 +77,8 @@ impl AuthMetrics {
         Ok(Self {
             outcomes: counters("gateway_auth_total", "Credentials by what became of them.")?,
             revocations: gauge("gateway_revocations", "Withdrawn tokens, subjects and keys that are remembered.")?,
-            revocation_feed_up: gauge(
+            revocation_feed_up: Presence::new(
+                registry,
                 "gateway_revocation_feed_up",
                 "Whether the feed of withdrawals answers: 1 or 0.",
             )?,
@@ -90,6 +93,26 @@ impl AuthMetrics {
     }
 }
 
+/// Whether something answers: 1 or 0, and nothing at all where it is not in use, so that an alert on 0 needs no exceptions.
+#[derive(Clone, Debug)]
+pub(crate) struct Presence(IntGaugeVec);
+
+impl Presence {
+    fn new(registry: &Registry, name: &str, help: &str) -> Result<Self, prometheus::Error> {
+        registered(registry, IntGaugeVec::new(Opts::new(name, help), &[])?).map(Self)
+    }
+
+    /// Shows whether it answers.
+    pub(crate) fn show(&self, up: bool) {
+        self.0.with_label_values::<&str>(&[]).set(i64::from(up));
+    }
+
+    /// Shows it no longer, until somebody does again.
+    pub(crate) fn hide(&self) {
+        self.0.reset();
+    }
+}
+
 /// Upper edges of the buckets of the store's answers, in seconds.
 const STORE_BUCKETS_SECONDS: [f64; 8] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05];
 
@@ -97,10 +120,7 @@ impl StoreMetrics {
     fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let counter = |name, help| registered(registry, IntCounter::new(name, help)?);
         Ok(Self {
-            up: registered(
-                registry,
-                IntGauge::new("gateway_limit_store_up", "Whether the store of limits answers: 1 or 0.")?,
-            )?,
+            up: Presence::new(registry, "gateway_limit_store_up", "Whether the store of limits answers: 1 or 0.")?,
             seconds: registered(
                 registry,
                 Histogram::with_opts(
@@ -180,6 +200,11 @@ pub(crate) struct RouteMetrics {
     seconds: Histogram,
 }
 
+fn request_seconds() -> Result<HistogramVec, prometheus::Error> {
+    let about = HistogramOpts::new("gateway_request_seconds", "From the request's head to the answer's end.");
+    HistogramVec::new(about.buckets(DURATION_BUCKETS_SECONDS.to_vec()), &["route"])
+}
+
 impl Metrics {
     /// Builds and registers everything.
     ///
@@ -202,14 +227,7 @@ impl Metrics {
                 "Requests that would have been refused by what is only watched.",
                 &["route", "code"],
             )?,
-            request_seconds: registered(
-                &registry,
-                HistogramVec::new(
-                    HistogramOpts::new("gateway_request_seconds", "From the request's head to the answer's end.")
-                        .buckets(DURATION_BUCKETS_SECONDS.to_vec()),
-                    &["route"],
-                )?,
-            )?,
+            request_seconds: registered(&registry, request_seconds()?)?,
             upstreams: UpstreamMetrics::new(&registry)?,
             config_reloads: counters(
                 "gateway_config_reloads_total",
@@ -235,6 +253,11 @@ impl Metrics {
                 "gateway_connections_refused_total",
                 "Connections closed at the door.",
                 &["reason"],
+            )?,
+            http2_ended: counters(
+                "gateway_http2_connections_ended_total",
+                "HTTP/2 connections ended for what their clients did.",
+                &["error"],
             )?,
             handshakes_failed: counter(
                 "gateway_tls_handshakes_failed_total",
@@ -372,12 +395,17 @@ mod tests {
         metrics.route("query").answered(200, 0.02);
         metrics.route("query").answered(0, 0.02);
         metrics.refused("query", common::code::Code::RateLimited);
+        metrics.store.up.show(true);
+        metrics.auth.revocation_feed_up.show(true);
+        metrics.auth.revocation_feed_up.hide();
         let text = String::from_utf8(metrics.render().expect("renders")).expect("UTF-8");
+        assert!(!text.contains("gateway_revocation_feed_up"), "not in use, not shown:\n{text}");
         for line in [
             "gateway_requests_total{class=\"2xx\",route=\"query\"} 1",
             "gateway_requests_total{class=\"4xx\",route=\"query\"} 1",
             "gateway_refusals_total{code=\"rate_limited\",route=\"query\"} 1",
             "gateway_connections 0",
+            "gateway_limit_store_up 1",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -49,6 +49,7 @@ pub(crate) fn check<'a>(head: &Head<'a>, limits: &HeadLimits) -> Result<Target<'
     }
     check_size(head.headers, limits)?;
     check_framing(head)?;
+    head.raw.map_or(Ok(()), check_raw)?;
     if limits.underscores == Underscores::Refuse && head.headers.keys().any(|name| name.as_str().contains('_')) {
         return Err(malformed("a header name with an underscore"));
     }
@@ -94,6 +95,24 @@ fn check_framing(head: &Head<'_>) -> Result<(), Refusal> {
         Occurrence::Once(coding) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         Occurrence::Once(_) | Occurrence::Repeated => Err(malformed("Transfer-Encoding other than chunked")),
     }
+}
+
+/// What Pingora's parser has put right by itself: of two framings it has taken one away (RFC 9112 §6.3), and a line may have ended
+/// with LF alone (§2.2), which is no line's end to others. Whoever wrote such a head may hope that somebody reads it otherwise.
+fn check_raw(raw: &[u8]) -> Result<(), Refusal> {
+    let (mut has_length, mut has_coding) = (false, false);
+    for line in raw.split_inclusive(|byte| *byte == b'\n') {
+        if line.ends_with(b"\n") && !line.ends_with(b"\r\n") {
+            return Err(malformed("a line that ends without CR"));
+        }
+        let is_field = |name: &[u8]| line.get(..name.len()).is_some_and(|front| front.eq_ignore_ascii_case(name));
+        has_length |= is_field(b"content-length:");
+        has_coding |= is_field(b"transfer-encoding:");
+    }
+    if has_length && has_coding {
+        return Err(malformed("both Content-Length and Transfer-Encoding"));
+    }
+    Ok(())
 }
 
 fn malformed(detail: &'static str) -> Refusal {
@@ -151,6 +170,17 @@ mod tests {
             (vec![("host", "a"), ("x", ""), ("x", ""), ("x", ""), ("x", ""), ("x", "")], Code::HeadersTooLarge),
         ] {
             assert_eq!(checked("/", &fields).err(), Some(code), "{fields:?}");
+        }
+        for (raw, sound) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", true),
+            ("\r\nGET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX: Content-Length: 5\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nCONTENT-LENGTH: 5\r\ntransfer-encoding:chunked\r\nHost: a\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a\r\n\n", false),
+            ("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", false),
+        ] {
+            let code = check_raw(raw.as_bytes()).err().map(|refusal| refusal.code);
+            assert_eq!(code, (!sound).then_some(Code::RequestMalformed), "{raw:?}");
         }
         assert_eq!(checked("/%2f", &[("host", "a")]).err(), Some(Code::PathInvalid));
         assert_eq!(checked(&"/x".repeat(26), &[("host", "a")]).err(), Some(Code::TargetTooLong));

@@ -12,6 +12,7 @@ use common::telemetry::with_causes;
 use prometheus::IntGauge;
 
 use super::revocations::{ENTRIES_MAX, Entry, Revocations};
+use crate::base::telemetry::metrics::Presence;
 use crate::config::checked;
 use crate::stages::context::Now;
 use crate::store::Store;
@@ -31,7 +32,7 @@ pub(crate) struct Feed {
     timeout: Duration,
     client: reqwest::Client,
     revocations: Arc<Revocations>,
-    up: IntGauge,
+    up: Presence,
     known: IntGauge,
 }
 
@@ -60,7 +61,7 @@ impl Feed {
         secret: Option<Secret>,
         client: reqwest::Client,
         revocations: &Arc<Revocations>,
-        (up, known): (IntGauge, IntGauge),
+        (up, known): (Presence, IntGauge),
     ) -> Self {
         Self {
             urls: settings.urls.iter().map(|url| url.0.clone()).collect(),
@@ -101,6 +102,13 @@ impl Feed {
     }
 }
 
+/// What is not in use is not shown. A feed in its place shows itself with its next answer.
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.up.hide();
+    }
+}
+
 /// Asks at the feed's interval, until the feed is gone.
 pub(crate) fn follow(feed: &Arc<Feed>) {
     let feed: Weak<Feed> = Arc::downgrade(feed);
@@ -110,7 +118,7 @@ pub(crate) fn follow(feed: &Arc<Feed>) {
         while let Some(feed) = feed.upgrade() {
             let answer = feed.ask(cursor.as_deref()).await;
             let up = answer.is_ok();
-            feed.up.set(i64::from(up));
+            feed.up.show(up);
             match answer {
                 Ok(answer) => {
                     feed.revocations.add(answer.entries, Now::read());

@@ -15,3 +15,15 @@ pub(crate) mod pick;
 pub(crate) mod retry;
 pub(crate) mod rewrite;
 pub(crate) mod split;
+
+use self::forward::HeaderSink;
+use super::context::Context;
+use crate::base::head::Head;
+
+/// Makes a request's headers what its upstream is told.
+pub(crate) fn tell(head: &Head<'_>, context: &Context, sink: &mut impl HeaderSink) {
+    forward::rewrite(head, context, sink);
+    if let Some(route) = &context.route {
+        rewrite::headers(route, sink);
+    }
+}

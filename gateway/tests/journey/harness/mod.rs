@@ -6,6 +6,7 @@
 //! Promises: whatever a test started ends with the test; nothing is waited for without a deadline, and a failure
 //! shows what the programs said. Read next: `gateway.rs`, then any room in the folder above.
 
+pub mod advisor;
 pub mod backend;
 pub mod client;
 pub mod gateway;

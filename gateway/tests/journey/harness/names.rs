@@ -1,10 +1,10 @@
 //! Names: a name server that says what the test tells it, by the bytes of the protocol (RFC 1035 §4).
 //!
-//! For: discovery by DNS. May touch: one loopback UDP socket. Promises: A and SRV questions are answered from what was set,
+//! For: discovery by DNS. May touch: one loopback UDP socket. Promises: A, AAAA and SRV questions are answered from what was set,
 //! everything else with an empty answer. Read next: `../discovery.rs`.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::UdpSocket;
@@ -15,6 +15,8 @@ use tokio::task::JoinHandle;
 pub enum Answer {
     /// An address.
     A(Ipv4Addr),
+    /// An address of the other family.
+    Aaaa(Ipv6Addr),
     /// Priority, weight, port and host of a service (RFC 2782).
     Srv(u16, u16, u16, &'static str),
 }
@@ -69,6 +71,7 @@ fn reply(asked: &[u8], known: &HashMap<String, Vec<Answer>>) -> Vec<u8> {
     let answers = known.get(&name).cloned().unwrap_or_default();
     let answers = answers.into_iter().filter(|answer| match answer {
         Answer::A(_) => kind == 1,
+        Answer::Aaaa(_) => kind == 28,
         Answer::Srv(..) => kind == 33,
     });
     let answers: Vec<Answer> = answers.collect();
@@ -84,6 +87,10 @@ fn reply(asked: &[u8], known: &HashMap<String, Vec<Answer>>) -> Vec<u8> {
         let data = match answer {
             Answer::A(ip) => {
                 reply.extend([0, 1]);
+                ip.octets().to_vec()
+            }
+            Answer::Aaaa(ip) => {
+                reply.extend([0, 28]);
                 ip.octets().to_vec()
             }
             Answer::Srv(priority, weight, port, host) => {

@@ -18,6 +18,7 @@ use testkit::process::Program;
 use testkit::redis::free_address;
 use testkit::wait::{PATIENCE, until};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 use super::names::{Answer, Names};
 use super::pki::Authority;
@@ -26,6 +27,8 @@ use super::tls;
 /// A running authority.
 pub struct Pebble {
     program: Option<Program>,
+    /// Whom its own TLS is by.
+    own: Authority,
     address: SocketAddr,
     /// PEM file with whom to trust for its own TLS.
     pub trusted: PathBuf,
@@ -66,12 +69,27 @@ impl Pebble {
         command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "0");
         let program = Program::start("pebble", command, "");
         let config = Self::trusting(&own, management).await;
-        Self { program: Some(program), address, trusted, config, _names: names, _folder: folder }
+        Self { program: Some(program), own, address, trusted, config, _names: names, _folder: folder }
     }
 
     /// The URL of its directory.
     pub fn directory(&self) -> String {
         format!("https://{}/dir", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What somebody else shakes hands with whom its clients trust as they do it.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.own.acceptor("127.0.0.1")
+    }
+
+    /// A client that trusts it, by HTTP/1.1.
+    pub fn client(&self) -> reqwest::Client {
+        Self::client_of(&self.own)
     }
 
     /// Kills it.
@@ -86,11 +104,15 @@ impl Pebble {
         Some(shaken.get_ref().1.peer_certificates()?.first()?.to_vec())
     }
 
+    fn client_of(own: &Authority) -> reqwest::Client {
+        let trusted = reqwest::Certificate::from_pem(own.certificate_pem().as_bytes()).expect("our own certificate");
+        let builder = reqwest::Client::builder().no_proxy().tls_certs_only([trusted]).http1_only().timeout(PATIENCE);
+        builder.build().expect("a client")
+    }
+
     /// What a client shakes hands with that trusts its root, which it makes anew at each start.
     async fn trusting(own: &Authority, management: SocketAddr) -> Arc<ClientConfig> {
-        let trusted = reqwest::Certificate::from_pem(own.certificate_pem().as_bytes()).expect("our own certificate");
-        let client = reqwest::Client::builder().no_proxy().tls_certs_only([trusted]).timeout(PATIENCE).build();
-        let client = client.expect("a client");
+        let client = Self::client_of(own);
         let url = format!("https://{management}/roots/0");
         let pem = until("pebble tells its root", PATIENCE, async || {
             let answer = client.get(&url).send().await.ok()?;
