@@ -74,8 +74,8 @@ pub(crate) struct Journey {
     snapshot: Arc<Snapshot>,
     context: Context,
     copying: Copying,
-    /// Whether it is among those that are left open.
-    is_left_open: bool,
+    /// Until when it has, in steady nanoseconds, if it is among those that are left open.
+    left_open_ns: Option<u64>,
 }
 
 impl Gateway {
@@ -104,7 +104,7 @@ impl ProxyHttp for Gateway {
             snapshot: self.snapshot.load_full(),
             context: Context::new(),
             copying: Copying::default(),
-            is_left_open: false,
+            left_open_ns: None,
         }
     }
 
@@ -269,6 +269,7 @@ impl ProxyHttp for Gateway {
             counted.map_err(|refusal| stop(context, refusal))?;
         }
         copying.take_in(body.as_ref(), end);
+        left_open::came(session, journey, body.as_ref());
         Ok(())
     }
 
@@ -303,15 +304,14 @@ impl ProxyHttp for Gateway {
             budget::settle::settle(&answer.headers, context);
             deadline::head_is_there(session, context);
         }
-        if left_open::ends_with_head(&session.req_header().method, answer) {
-            left_open::note(session, journey);
-        }
-        let context = &journey.context;
         if !answer.status.is_informational() {
             answer::dress(session, &journey.snapshot.plan, context, trailers, answer);
         }
         egress::limits::tell(context.route.as_ref(), &context.spent, &mut Fields(answer));
         egress::sticky::tell(context, &mut Fields(answer));
+        if left_open::ends_with_head(&session.req_header().method, answer) {
+            left_open::note(session, journey);
+        }
         Ok(())
     }
 
@@ -395,7 +395,7 @@ impl ProxyHttp for Gateway {
                 notes.clock.body_follows(DRAIN_TIMEOUT);
             }
             notes.clock.request_over();
-            left_open::over(notes, session.is_http2(), journey.is_left_open);
+            left_open::over(notes, session.is_http2(), journey.left_open_ns);
         }
     }
 

@@ -3,8 +3,8 @@
 //! For: programs that call the API on a user's behalf. May touch: `storage`, audit.
 //! Promises: a key never exceeds its owner, neither when it is made nor later, when the owner may have become less; one
 //! that is made by a key does not outlive it; nobody gets the secret of a key that may more or lasts longer than what they
-//! show; while a secret is replaced, the one before holds on as well, and never a third; a revoked key is refused at its next use; which of malformed, unknown,
-//! expired or revoked it is, is not told.
+//! show; while a secret is replaced, the one before holds on as well, and never a third, and what it makes ends with it; a
+//! revoked key is refused at its next use; which of malformed, unknown, expired or revoked it is, is not told.
 //! Read next: `last_used.rs`, then `common::api_key` for how a key looks.
 
 use std::sync::Arc;
@@ -259,7 +259,10 @@ impl ApiKeys {
         if caller.key_ends_at.is_some_and(ends_before) {
             return Err(AuthError::OutlivesCaller);
         }
-        caller.may_grant(&caller_of(kept).permissions)
+        // An owner who has become less may become more again: before another key all counts that this one was given.
+        let by_another = caller.key_id.as_deref().is_some_and(|shown| shown != id);
+        let wanted = if by_another { kept.permissions } else { caller_of(kept).permissions };
+        caller.may_grant(&wanted)
     }
 
     /// Revokes a key: one of the caller's own, or any for who administers.
@@ -294,7 +297,9 @@ impl ApiKeys {
         self.last_used.note(&kept.id, now);
         // Whoever remembers the answer must not remember an old secret for longer than it holds.
         let expires_at = kept.expires_at.into_iter().chain(old.map(|old| old.until)).min();
-        Ok(VerifiedKey { expires_at, caller: caller_of(kept) })
+        // Nor does it make anything that outlasts it: else whoever finds one that was replaced replaces the new one.
+        let caller = Caller { key_ends_at: expires_at, ..caller_of(kept) };
+        Ok(VerifiedKey { caller, expires_at })
     }
 }
 

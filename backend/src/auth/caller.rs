@@ -30,7 +30,7 @@ pub struct Caller {
     pub method: Method,
     /// The public id of the API key, if it was one.
     pub key_id: Option<String>,
-    /// When that key ends, in seconds of the Unix epoch, if it does.
+    /// When that key ends, or its secret that was shown, in seconds of the Unix epoch, if one does.
     pub key_ends_at: Option<i64>,
 }
 

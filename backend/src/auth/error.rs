@@ -43,7 +43,7 @@ pub enum AuthError {
         /// The first one that is too much.
         permission: Permission,
     },
-    /// Somebody shows a key that ends before the one whose secret they want.
+    /// Somebody shows a key, or a secret that was replaced, that ends before the key whose secret they want.
     #[error("a key gives no new secret to one that lasts longer")]
     OutlivesCaller,
     /// A field does not hold what it must.

@@ -11,6 +11,7 @@
 
 mod e2b;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::body::{self, BodyError};
@@ -19,6 +20,7 @@ use common::secret::Secret;
 use common::telemetry::with_causes;
 use reqwest::{Client, StatusCode, Url};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinError;
 
 use super::{BuildError, Executed};
 use crate::config::{self, SandboxProtocol};
@@ -51,7 +53,7 @@ pub(super) struct Sandbox {
 /// What it understands.
 enum Service {
     Plain(Plain),
-    E2b(Box<E2b>),
+    E2b(Arc<E2b>),
 }
 
 /// A service that keeps the plain contract.
@@ -97,13 +99,15 @@ enum SandboxError {
     Malformed(#[source] serde_json::Error),
     #[error("the sandbox has no address")]
     Nowhere,
+    #[error("the sandbox could not be started")]
+    Start(#[source] JoinError),
 }
 
 impl Sandbox {
     pub(super) fn new(settings: &config::Sandbox) -> Result<Self, BuildError> {
         let (service, start) = match settings.protocol {
             SandboxProtocol::Plain => (Service::Plain(Plain::new(settings)?), Duration::ZERO),
-            SandboxProtocol::E2b => (Service::E2b(Box::new(E2b::new(settings)?)), e2b::START_TIMEOUT),
+            SandboxProtocol::E2b => (Service::E2b(Arc::new(E2b::new(settings)?)), e2b::START_TIMEOUT),
         };
         let patience = settings.timeout.saturating_add(GRACE).saturating_add(start);
         Ok(Self { service, patience, output_bytes_max: settings.output_bytes_max })
@@ -126,7 +130,8 @@ impl Sandbox {
         match outcome {
             Ok(outcome) => self.shape(outcome, started.elapsed()),
             Err(error) => {
-                tracing::error!(error = with_causes(&error), "code could not be run");
+                // What was answered may be part of it, and that may be as long as the code likes.
+                tracing::error!(error = cut(with_causes(&error), ERROR_BYTES_MAX), "code could not be run");
                 Executed { took: started.elapsed(), ..refused(&error.to_string()) }
             }
         }

@@ -324,3 +324,52 @@ async fn nobody_gets_the_secret_of_more_than_they_have() {
     }
     assert_eq!(backend.introspected(&strong.key).await["active"], true);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_was_replaced_gets_nothing_that_outlasts_it() {
+    let backend = Backend::development().await;
+    let admin = backend.login(ADMIN).await;
+    let body = json!({ "name": "k", "permissions": ["read", "write", "api_access"] });
+    let first = backend.key(&admin, &body).await;
+    let path = format!("{PATH}/{}/rotate", first.id);
+    let rotate = |key: &str| backend.post(&path, &json!({})).header("X-API-Key", key);
+    let answer = send(rotate(&first.key)).await;
+    let second = answer.expect_status(200).text("key");
+    let until = answer.json()["old_secret_until"].as_i64().expect("both hold for a while");
+
+    // Whoever has found it does not put the new one out of use.
+    send(rotate(&first.key)).await.expect_problem(403, "grant_exceeded");
+    assert_eq!(backend.introspected(&second).await["active"], true);
+    // Nor do they keep a key for good.
+    let asked = |key: &str| backend.post(PATH, &json!({ "name": "of a key" })).header("X-API-Key", key);
+    let made = send(asked(&first.key)).await;
+    assert_eq!(made.expect_status(201).json()["expires_at"].as_i64(), Some(until), "{made:?}");
+    // The new one may do both.
+    let made = send(asked(&second)).await;
+    assert_eq!(made.expect_status(201).json().get("expires_at"), None, "{made:?}");
+    send(rotate(&second)).await.expect_status(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_key_may_not_do_for_now_counts_when_another_renews_it() {
+    let backend = Backend::development().await;
+    let admin = backend.login(ADMIN).await;
+    let eve = backend.user(&admin, ("eve", "eve-has-a-password"), "admin").await;
+    let all = json!({ "name": "strong", "permissions": ["read", "write", "admin", "api_access"] });
+    let strong = backend.key(&eve, &all).await;
+    let weak = backend.key(&eve, &json!({ "name": "weak", "permissions": ["read", "write", "api_access"] })).await;
+    let eve_path = format!("/api/v1/users/{}", backend.me(&eve.access).await.text("id"));
+    let change = async |role: &str| {
+        let request = backend.request("PATCH", &eve_path).json(&json!({ "role": role }));
+        send(request.bearer_auth(&admin.access)).await.expect_status(200);
+    };
+    let path = format!("{PATH}/{}/rotate", strong.id);
+    let rotate = |key: &str| backend.post(&path, &json!({})).header("X-API-Key", key);
+
+    // Both may do the same now, and would not any more tomorrow.
+    change("developer").await;
+    send(rotate(&weak.key)).await.expect_problem(403, "grant_exceeded");
+    let renewed = send(rotate(&strong.key)).await.expect_status(200).text("key");
+    change("admin").await;
+    assert_eq!(backend.introspected(&renewed).await["scope"], "read write admin api_access");
+}

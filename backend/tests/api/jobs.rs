@@ -193,6 +193,10 @@ async fn graphql_shows_the_same(backend: &Backend, token: &str) {
         assert_eq!(told["pageInfo"]["hasNextPage"], index == 0, "{told}");
         after = format!(", after: {}", told["pageInfo"]["endCursor"]);
     }
+    // Not of many jobs at once: each of them asks the database.
+    let greedy = "{ jobs(first: 30) { nodes { items(first: 1) { nodes { index } } } } }";
+    let refused = ask(backend, token, greedy).await.json();
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "graphql_too_costly", "{refused}");
     let wrong = format!("{{ job(id: \"{id}\") {{ items(after: \"***\") {{ nodes {{ index }} }} }} }}");
     expect_error(&ask(backend, token, &wrong).await, 200, "input_invalid");
 }

@@ -11,7 +11,7 @@ use crate::harness::backend::{ADMIN, Backend, Session, folder, run};
 use crate::harness::client::send;
 use crate::harness::events::Events;
 use crate::harness::model::{FakeModel, Script};
-use crate::harness::sandbox::{FakeE2b, FakeSandbox};
+use crate::harness::sandbox::{FakeE2b, FakeSandbox, Held};
 use crate::harness::settings::{Settings, secret_file};
 
 /// An answer with code in it.
@@ -99,6 +99,11 @@ async fn a_sandbox_that_fails_does_not_fail_the_answer() {
         assert_eq!(told["executed"], false, "{what}: {told}");
         assert!(told["error"].as_str().is_some_and(|error| error.contains(why)), "{what}: {told}");
     }
+    // The log says why, and that is no place for whatever was answered.
+    sandbox.now(StatusCode::OK, json!({ "exit_code": "y".repeat(100_000) }));
+    e2b(&backend, &admin, &wish).await.expect("it was asked for");
+    until("it is in the log", PATIENCE, async || backend.said().contains("yyy").then_some(())).await;
+    assert!(!backend.said().contains(&"y".repeat(2_000)), "the log holds what the sandbox likes");
 
     // Bound and closed again: nothing listens there.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -176,6 +181,40 @@ async fn each_piece_of_code_has_a_sandbox_of_e2b_to_itself() {
     for secret in ["e2b_0123456789", "of-box-1"] {
         assert!(!backend.said().contains(secret), "{secret} is in the log");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sandbox_of_e2b_ends_whoever_has_left_and_whatever_it_runs() {
+    let model = FakeModel::start(Script::Answer(WITH_CODE)).await;
+    let service = FakeE2b::start().await;
+    let url = service.url();
+    let section = format!("sandbox: {{ protocol: e2b, url: \"{url}\", run_at: \"{url}/{{id}}\", timeout: 1s }}");
+    let settings = Settings::development().model(model.setting("m", "small")).section(&section);
+    let backend = Backend::start(&settings).await;
+    let admin = backend.login(ADMIN).await;
+    let wish = json!({ "query": "What is 6 times 7?", "execute": true });
+    let said = || service.calls().into_iter().map(|(what, ..)| what).collect::<Vec<_>>();
+
+    // A client leaves while its sandbox starts.
+    service.holds(Held::Making);
+    let streamed = json!({ "query": "What is 6 times 7?", "execute": true, "stream": true });
+    let waiting = tokio::spawn(send(backend.query(&streamed).bearer_auth(&admin.access)));
+    until("a sandbox is wanted", PATIENCE, async || (said().len() == 1).then_some(())).await;
+    waiting.abort();
+    until("the client has left", PATIENCE, async || {
+        backend.metrics().await.contains("\nbackend_streams 0\n").then_some(())
+    })
+    .await;
+    service.holds(Held::Running);
+    let expected = ["POST /sandboxes", "DELETE /sandboxes/box-1"];
+    until("its sandbox is ended", PATIENCE, async || (said() == expected).then_some(())).await;
+
+    // Code has its own time, also where the sandbox was there at once.
+    let told = e2b(&backend, &admin, &wish).await.expect("it was asked for");
+    assert!(told["error"].as_str().is_some_and(|why| why.contains("in time")), "{told}");
+    assert!(told["took_ms"].as_f64().is_some_and(|took_ms| took_ms < 9_000.0), "1 s, and 2 s to say so: {told}");
+    let ended = "DELETE /sandboxes/box-2".to_owned();
+    until("its sandbox is ended", PATIENCE, async || said().contains(&ended).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,11 +2,13 @@
 //!
 //! Read next: `smuggling.rs`.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use testkit::wait::{PATIENCE, until, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_rustls::client::TlsStream;
 
 use crate::egress::{by_hand, read_until};
 use crate::harness::client;
@@ -27,6 +29,12 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x0
 
 /// `GET /x` for `a.test`: indexed fields of the static table, and two literals (RFC 7541).
 const HEADERS: &[u8] = b"\x82\x87\x44\x02/x\x41\x06a.test";
+
+/// `POST /x` for `a.test`, likewise.
+const POST: &[u8] = b"\x83\x87\x44\x02/x\x41\x06a.test";
+
+/// What `hasty` answers.
+const HASTY: &[u8] = b"answered before the end";
 
 /// A gateway under attack, and the means to attack it over TLS.
 struct Besieged {
@@ -242,7 +250,7 @@ async fn over_http2_who_sends_half_holds_nothing_for_long() {
     // A POST without an end to its body, whose upstream does not wait for that.
     let mut stream = open().await;
     let mut bytes = PREFACE.to_vec();
-    bytes.extend(frame(1, 0x04, 1, b"\x83\x87\x44\x02/x\x41\x06a.test"));
+    bytes.extend(frame(1, 0x04, 1, POST));
     stream.write_all(&bytes).await.expect("sent");
     stream.flush().await.expect("sent");
     let mut server = within("the request arrives", PATIENCE, upstream_side.recv()).await.expect("a connection");
@@ -254,4 +262,89 @@ async fn over_http2_who_sends_half_holds_nothing_for_long() {
     let line = gateway.access_log("the request", |line| line["path"] == "/x").await;
     assert_eq!(line["status"], 200, "{line}");
     assert_ne!(line["outcome"], "proxied", "{line}");
+}
+
+/// An upstream that answers as soon as it has a head, and reads on.
+async fn hasty() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                read_until(&mut stream, "\r\n\r\n").await;
+                let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", HASTY.len());
+                // A gateway that has gone is no concern of its own.
+                let _ = stream.write_all(&[head.as_bytes(), HASTY].concat()).await;
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            });
+        }
+    });
+    address
+}
+
+/// Sends frames, and reads until so many requests are answered in all.
+async fn until_answered(stream: &mut TlsStream<TcpStream>, frames: &[u8], said: &mut Vec<u8>, count: usize) {
+    stream.write_all(frames).await.expect("sent");
+    stream.flush().await.expect("sent");
+    within("an answer", PATIENCE, async {
+        while said.windows(HASTY.len()).filter(|bytes| *bytes == HASTY).count() < count {
+            assert_ne!(stream.read_buf(said).await.expect("an answer"), 0, "closed behind {count} requests");
+        }
+    })
+    .await;
+}
+
+/// Whether the gateway closes it within this time.
+async fn is_closed(stream: &mut TlsStream<TcpStream>, limit: Duration) -> bool {
+    tokio::time::timeout(limit, stream.read_to_end(&mut Vec::new())).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http2_bodies_that_end_in_time_or_go_on_keep_their_connection() {
+    let patience = Duration::from_secs(2);
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().expect("a temporary folder"));
+    let listeners = listeners(&[authority.issue(folder.path(), "a.test")], "1.2");
+    let head = HEAD.replace("server: {", "server: { body_timeout: 2s,");
+    let settings = format!("{head}{listeners}{}{OPEN}", upstream(&Pool::of(&[hasty().await])));
+    let gateway = Gateway::start(&settings, &["https"]).await;
+    let stream = tls::connect(gateway.address("https"), "a.test", &authority, &H2).await;
+    let (mut stream, mut said) = (stream.expect("a TLS connection"), Vec::new());
+    until_answered(&mut stream, &[PREFACE, &frame(1, 0x04, 1, POST)].concat(), &mut said, 1).await;
+    // There is always one that is answered and has not ended, but never the same for long; and the first goes on all the while.
+    let (began, mut number) = (Instant::now(), 0_u32);
+    while began.elapsed() < patience * 2 {
+        number += 1;
+        let mut frames = frame(0, 0, 1, &[b'x'; 1000]);
+        frames.extend(frame(1, 0x04, 2 * number + 1, POST));
+        until_answered(&mut stream, &frames, &mut said, 1 + number as usize).await;
+        if number > 1 {
+            stream.write_all(&frame(0, 0x01, 2 * number - 1, b"")).await.expect("sent");
+        }
+        // As slowly as a client may.
+        tokio::time::sleep(patience / 10).await;
+    }
+    assert!(number > 5, "{number} requests");
+    // Of two, nothing more comes.
+    assert!(is_closed(&mut stream, PATIENCE).await, "who holds places does so for long");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_request_of_many_does_not_close_the_connection_of_a_trusted_proxy() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().expect("a temporary folder"));
+    let listeners = listeners(&[authority.issue(folder.path(), "a.test")], "1.2");
+    let head = HEAD.replace("server: {", "server: { body_timeout: 500ms,");
+    let settings = format!("{head}{listeners}{}{OPEN}", upstream(&Pool::of(&[hasty().await])));
+    let gateway = Gateway::start(&settings, &["https"]).await;
+    for (last, closed) in [(9, false), (8, true)] {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        let from = IpAddr::from(Ipv4Addr::new(127, 0, 0, last));
+        socket.bind(SocketAddr::new(from, 0)).expect("the whole of 127.0.0.0/8 is this machine");
+        let socket = socket.connect(gateway.address("https")).await.expect("the gateway listens");
+        let stream = tls::shake(socket, "a.test", &tls::config(&authority, &H2, None)).await;
+        let mut stream = stream.expect("a TLS connection");
+        let frames = [PREFACE, &frame(1, 0x04, 1, POST)].concat();
+        until_answered(&mut stream, &frames, &mut Vec::new(), 1).await;
+        let limit = if closed { PATIENCE } else { Duration::from_secs(2) };
+        assert_eq!(is_closed(&mut stream, limit).await, closed, "from {from}");
+    }
 }

@@ -19,6 +19,10 @@ use crate::auth::Caller;
 use crate::query::Question;
 use crate::worker;
 
+/// What a look at the queries of a job costs besides them: each job asks the database by itself, and a document must not
+/// take all its readers.
+const ITEMS_COST: usize = 50;
+
 /// How soon a batch is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(remote = "worker::Priority")]
@@ -159,7 +163,7 @@ pub(super) struct Job {
 #[ComplexObject]
 impl Job {
     /// Its queries, in the order of the batch, with what came of them.
-    #[graphql(guard = "READ", complexity = "page_cost(first, child_complexity)")]
+    #[graphql(guard = "READ", complexity = "ITEMS_COST + page_cost(first, child_complexity)")]
     async fn items(
         &self,
         ctx: &Context<'_>,

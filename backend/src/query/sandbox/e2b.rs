@@ -2,12 +2,14 @@
 //!
 //! For: `sandbox.rs`, where `sandbox.protocol` is `e2b`: E2B's service, or one of your own that speaks like it. May touch:
 //! the network. Promises: no code meets what other code has left, because a sandbox runs one piece and is ended then,
-//! whoever is still waiting; one that cannot be ended ends by itself soon after.
+//! whoever is still waiting, also one that is there only after everybody has left; one that cannot be ended ends by itself
+//! soon after.
 //! Read next: `../sandbox.rs`.
 //!
 //! What is spoken: `POST {url}/sandboxes` and `DELETE {url}/sandboxes/{id}` with `X-API-Key`, and `POST /execute` of the code
 //! interpreter in the sandbox, which answers with one JSON object a line.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::body;
@@ -17,6 +19,7 @@ use common::telemetry::with_causes;
 use reqwest::{Client, RequestBuilder, Response, Url};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
+use tokio::time;
 
 use super::{ANSWER_BYTES_MAX, BuildError, CONNECT_TIMEOUT, GRACE, Outcome, SandboxError, below};
 use crate::config::{self, SANDBOX_ID};
@@ -31,6 +34,8 @@ const PORT: u16 = 49_999;
 const MADE_BYTES_MAX: usize = 64 * 1024;
 /// The longest id of a sandbox, in characters.
 const ID_CHARS_MAX: usize = 64;
+/// The longest domain of sandboxes, in characters.
+const DOMAIN_CHARS_MAX: usize = 253;
 /// The status of code that ended in an exception, as Python's own.
 const FAILED: i64 = 1;
 
@@ -111,9 +116,9 @@ enum Line {
 }
 
 /// A sandbox that ends when nobody needs it any more.
-struct Lent<'e> {
-    e2b: &'e E2b,
-    id: &'e str,
+struct Lent {
+    e2b: Arc<E2b>,
+    made: Made,
 }
 
 impl E2b {
@@ -141,10 +146,20 @@ impl E2b {
     }
 
     /// Runs code in a sandbox that is made for it.
-    pub(super) async fn execute(&self, code: &str) -> Result<Outcome, SandboxError> {
-        let made = self.make().await?;
-        let _lent = Lent { e2b: self, id: &made.id };
-        let mut request = self.client.post(self.execute_url(&made)?).json(&Run { code, language: "python" });
+    pub(super) async fn execute(self: &Arc<Self>, code: &str) -> Result<Outcome, SandboxError> {
+        // A task of its own: whoever leaves while a sandbox starts leaves one behind that somebody has to end.
+        let lent = tokio::spawn(Self::lend(Arc::clone(self))).await.map_err(SandboxError::Start)??;
+        let running = self.run(&lent.made, code);
+        time::timeout(self.timeout.saturating_add(GRACE), running).await.unwrap_or(Err(SandboxError::Timeout))
+    }
+
+    async fn lend(e2b: Arc<Self>) -> Result<Lent, SandboxError> {
+        let made = time::timeout(START_TIMEOUT, e2b.make()).await.unwrap_or(Err(SandboxError::Timeout))?;
+        Ok(Lent { e2b, made })
+    }
+
+    async fn run(&self, made: &Made, code: &str) -> Result<Outcome, SandboxError> {
+        let mut request = self.client.post(self.execute_url(made)?).json(&Run { code, language: "python" });
         for (name, token) in [(ACCESS_TOKEN, &made.access_token), (TRAFFIC_TOKEN, &made.traffic_token)] {
             if let Some(token) = token {
                 request = request.header(name, token);
@@ -165,10 +180,7 @@ impl E2b {
         let request = self.keyed(self.client.post(self.sandboxes_url.clone())).json(&wanted);
         let answer = body::read(send(request).await?, MADE_BYTES_MAX).await?;
         let made: Made = serde_json::from_slice(&answer).map_err(SandboxError::Malformed)?;
-        // It becomes part of addresses.
-        let is_sound = (1..=ID_CHARS_MAX).contains(&made.id.len())
-            && made.id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if is_sound { Ok(made) } else { Err(SandboxError::Nowhere) }
+        if may_be_id(&made.id) { Ok(made) } else { Err(SandboxError::Nowhere) }
     }
 
     fn keyed(&self, request: RequestBuilder) -> RequestBuilder {
@@ -181,17 +193,20 @@ impl E2b {
     fn execute_url(&self, made: &Made) -> Result<Url, SandboxError> {
         let base = match &self.run_at {
             Some(run_at) => run_at.replace(SANDBOX_ID, &made.id),
-            None => format!("https://{PORT}-{}.{}", made.id, made.domain.as_deref().unwrap_or(&self.domain)),
+            None if made.domain.as_deref().is_none_or(may_be_domain) => {
+                format!("https://{PORT}-{}.{}", made.id, made.domain.as_deref().unwrap_or(&self.domain))
+            }
+            None => return Err(SandboxError::Nowhere),
         };
         let base: Url = base.parse().map_err(|_| SandboxError::Nowhere)?;
         Ok(below(base, "execute"))
     }
 }
 
-impl Drop for Lent<'_> {
+impl Drop for Lent {
     fn drop(&mut self) {
         let Ok(runtime) = Handle::try_current() else { return };
-        let url = below(self.e2b.sandboxes_url.clone(), self.id);
+        let url = below(self.e2b.sandboxes_url.clone(), &self.made.id);
         let request = self.e2b.keyed(self.e2b.client.delete(url)).timeout(END_TIMEOUT);
         runtime.spawn(async move {
             if let Err(error) = send(request).await {
@@ -199,6 +214,17 @@ impl Drop for Lent<'_> {
             }
         });
     }
+}
+
+/// Whether this can be the id of a sandbox: it becomes part of addresses.
+fn may_be_id(text: &str) -> bool {
+    (1..=ID_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// Whether this can be a domain, with a port or without one. An address must not become another one by it.
+fn may_be_domain(text: &str) -> bool {
+    (1..=DOMAIN_CHARS_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':'))
 }
 
 /// The answer, if it is a good one.
@@ -237,6 +263,15 @@ mod tests {
     fn read(lines: &[&str]) -> Option<(String, String, Option<i64>)> {
         let outcome = read_lines(lines.join("\n").as_bytes()).ok()?;
         Some((outcome.stdout, outcome.stderr, outcome.exit_code))
+    }
+
+    #[test]
+    fn what_becomes_part_of_an_address_makes_no_other_one_of_it() {
+        assert!(may_be_id("box-1") && may_be_domain("e2b.app") && may_be_domain("localhost:3000"));
+        for wrong in ["", "a/b", "a@b", "a?b", "a#b", "a\\b", "a b", "ä", "a%2f"] {
+            assert!(!may_be_id(wrong) && !may_be_domain(wrong), "{wrong:?}");
+        }
+        assert!(!may_be_id(&"x".repeat(ID_CHARS_MAX + 1)) && !may_be_domain(&"x".repeat(DOMAIN_CHARS_MAX + 1)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use axum::{Json, Router};
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// A running sandbox; dropping it stops it.
@@ -76,6 +77,17 @@ pub struct FakeE2b {
     task: JoinHandle<()>,
 }
 
+/// What a service that speaks as E2B does takes its time for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Everything is done at once.
+    Nothing,
+    /// A sandbox is there only later.
+    Making,
+    /// Code comes to no end.
+    Running,
+}
+
 /// A request: its method and path, the credential that came with it, and its body.
 pub type Call = (String, Option<String>, Value);
 
@@ -85,6 +97,7 @@ struct OfE2b {
     /// What code says, a line each.
     lines: Mutex<String>,
     made: Mutex<usize>,
+    held: watch::Sender<Held>,
     calls: Mutex<Vec<Call>>,
 }
 
@@ -97,6 +110,7 @@ impl FakeE2b {
             status: Mutex::new(StatusCode::CREATED),
             lines: Mutex::default(),
             made: Mutex::default(),
+            held: watch::Sender::new(Held::Nothing),
             calls: Mutex::default(),
         });
         let router = Router::new()
@@ -126,6 +140,11 @@ impl FakeE2b {
         *self.inner.status.lock().expect("no handler panicked") = status;
     }
 
+    /// Takes its time for this from now on, and for nothing else any more.
+    pub fn holds(&self, held: Held) {
+        self.inner.held.send_replace(held);
+    }
+
     /// Every request so far, in order.
     pub fn calls(&self) -> Vec<Call> {
         self.inner.calls.lock().expect("no handler panicked").clone()
@@ -139,6 +158,10 @@ impl Drop for FakeE2b {
 }
 
 impl OfE2b {
+    async fn until_not(&self, held: Held) {
+        self.held.subscribe().wait_for(|now| *now != held).await.expect("the sender is here");
+    }
+
     fn note(&self, what: String, headers: &HeaderMap, credential: &str, body: Value) {
         let credential = headers.get(credential).and_then(|value| value.to_str().ok()).map(str::to_owned);
         self.calls.lock().expect("no handler panicked").push((what, credential, body));
@@ -147,6 +170,7 @@ impl OfE2b {
 
 async fn make(State(e2b): State<Arc<OfE2b>>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
     e2b.note("POST /sandboxes".to_owned(), &headers, "x-api-key", body);
+    e2b.until_not(Held::Making).await;
     let status = *e2b.status.lock().expect("no handler panicked");
     let mut made = e2b.made.lock().expect("no handler panicked");
     *made += 1;
@@ -162,6 +186,7 @@ async fn interpret(
     Json(body): Json<Value>,
 ) -> String {
     e2b.note(format!("POST /{id}/execute"), &headers, "x-access-token", body);
+    e2b.until_not(Held::Running).await;
     e2b.lines.lock().expect("no handler panicked").clone()
 }
 
