@@ -142,6 +142,9 @@ Capibara6 runs. Paste these into another terminal, in this folder, from top to b
   # What the operator sees.
   curl -sS http://localhost:9901/metrics | grep '^gateway_'
 
+In a browser, which warns of the certificate: https://localhost:8443/api/v1/docs/, where the API can be tried out, and
+https://localhost:8443/graphql/ide, once `make web` was run.
+
 Logs: .run/gateway.log (access log included) .run/backend-1.log .run/backend-2.log
 Ctrl-C ends all three.
 TEXT

@@ -97,7 +97,7 @@ impl Peer {
     pub fn version(self, scene: &Scene) -> Option<String> {
         let (program, arguments): (&Path, &[&str]) = match self {
             Self::Gateway => (&scene.gateway, &["--version"]),
-            Self::BarePingora => return Some("pingora 0.9.1".to_owned()),
+            Self::BarePingora => return Some("0.9.1".to_owned()),
             Self::Nginx => (Path::new("nginx"), &["-v"]),
             Self::Haproxy => (Path::new("haproxy"), &["-v"]),
             Self::Envoy => (Path::new("envoy"), &["--version"]),
