@@ -1,7 +1,7 @@
 //! House: the tidy test. It reads the sources and the pages of the whole workspace and says what is out of place.
 //!
 //! For: import arrows, door signs, where Pingora and the environment may show, generated pages that are fresh, links
-//! that lead somewhere, tests of promises that are there, a README whose configuration is accepted, and what ships for
+//! that lead somewhere, tests of promises that are there, pages whose configuration is accepted, and what ships for
 //! containers. May touch: files of the repository, and the built programs for what they print. Promises: a report names
 //! the file, the line and the rule; each check is itself tested on made-up text, so that a check that finds nothing has
 //! looked.
@@ -43,6 +43,9 @@ const ENVIRONMENT_PLACES: [&str; 2] = ["base/", "config/"];
 const SIGN_LINE_MAX: usize = 5;
 /// The least a door sign can say, in characters.
 const SIGN_CHARS_MIN: usize = 30;
+/// What pages say to make a throw-away certificate, and to check the configuration that they show.
+const CERTIFICATE: &[&str] = &["certificate", "--name", "localhost", "--out", "tls"];
+const CHECK: &[&str] = &["check", "-c", "gateway.yaml"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate stands in the workspace").to_owned()
@@ -222,16 +225,29 @@ fn the_configuration_in_the_readme_is_accepted() {
     let yaml = pages::first_block(&read(&root().join("README.md")), "yaml").expect("README.md shows a configuration");
     let lines = yaml.lines().count();
     assert!(lines <= 20, "README.md promises twenty lines, there are {lines}");
+    // The two commands are those of the README.
+    assert_accepted(&yaml, &[CERTIFICATE, CHECK]);
+}
+
+#[test]
+fn the_configuration_for_those_who_come_from_elsewhere_is_accepted() {
+    let yaml = pages::first_block(&read(&root().join("docs/coming-from.md")), "yaml").expect("the page shows one");
+    // The three commands are those of the page.
+    assert_accepted(&yaml, &[CERTIFICATE, CHECK, &["test", "-c", "gateway.yaml"]]);
+}
+
+/// Runs these commands, one after the other, in a folder with this configuration.
+fn assert_accepted(yaml: &str, commands: &[&[&str]]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::write(folder.path().join("gateway.yaml"), yaml).expect("a file in it");
-    // The two commands are those of the README.
-    for arguments in [&["certificate", "--name", "localhost", "--out", "tls"][..], &["check", "-c", "gateway.yaml"]] {
+    for arguments in commands {
         let output = Command::new(env!("CARGO_BIN_EXE_gateway"))
-            .args(arguments)
+            .args(*arguments)
             .current_dir(folder.path())
             .output()
             .expect("a program that starts");
-        assert!(output.status.success(), "gateway {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let told = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "gateway {arguments:?}: {}", String::from_utf8_lossy(&told));
     }
 }
 
