@@ -357,6 +357,10 @@ async fn keys_that_are_rotated_under_load_refuse_nobody() {
     .await;
     let jwks = format!("{{ urls: [\"http://{}/jwks.json\"], refresh: 1h }}", server.address);
     let gateway = Arc::new(gateway(&echo, &scheme("ES256", &jwks), None).await);
+    until("the first key set is fetched", PATIENCE, async || {
+        (gateway.admin("/health/ready").await.status == 200).then_some(())
+    })
+    .await;
     let over = Instant::now() + soak();
     let clients: Vec<_> = (0..4)
         .map(|number| {
