@@ -98,11 +98,9 @@ struct App {
     services: Arc<Services>,
     store: Store,
     last_used: Arc<LastUsed>,
-    withdrawals: Arc<Withdrawals>,
     keyring: Keyring,
     shared: Option<Shared>,
     worker: Worker,
-    jobs_kept: Duration,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
@@ -281,19 +279,7 @@ async fn build(config: &Config) -> Result<App, StartError> {
     let mut services =
         services(config, &store, hasher, keys, queries, jobs, &metrics, &last_used, &withdrawals, &clock);
     services.probes.extend(shared.clone().map(|shared| Arc::new(shared) as Arc<dyn Probe>));
-    let jobs_kept = config.jobs.retention;
-    Ok(App {
-        services: Arc::new(services),
-        store,
-        last_used,
-        withdrawals,
-        keyring,
-        shared,
-        worker,
-        jobs_kept,
-        clock,
-        metrics,
-    })
+    Ok(App { services: Arc::new(services), store, last_used, keyring, shared, worker, clock, metrics })
 }
 
 #[expect(clippy::too_many_arguments, reason = "this is the place where everything meets")]

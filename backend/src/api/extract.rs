@@ -27,6 +27,8 @@ use crate::auth::{Caller, Client};
 
 pub(super) static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// How long a client may take to send a whole body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -162,6 +164,20 @@ pub(super) fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Opti
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
         (_, Some(_)) => Err(ApiError::new(Code::CredentialAmbiguous, format!("{name} was sent more than once"))),
+    }
+}
+
+/// The client's key for a request that is to be done once; its form is checked by what does it.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let refused = |why: &str| ApiError::input("Idempotency-Key", why);
+    let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(refused("was sent more than once")),
+        (Some(value), None) => {
+            let text = value.to_str().map_err(|_| refused("must be visible ASCII characters"))?;
+            Ok(Some(text.to_owned()))
+        }
     }
 }
 

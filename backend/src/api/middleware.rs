@@ -31,6 +31,7 @@ use crate::base::ids;
 use crate::base::metrics::{Metrics, ROUTE_UNMATCHED};
 use crate::base::network::{UNKNOWN_PEER, client_address};
 use crate::base::time::milliseconds;
+use crate::base::trace;
 use crate::config::Cors;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -102,10 +103,7 @@ pub(super) async fn around(
         answer
     } else {
         let work = run(request, next, surroundings.request_timeout).instrument(span);
-        match &asked {
-            Some(asked) => asked.current().around(work).await,
-            None => work.await,
-        }
+        trace::around(asked.as_ref().map(Asked::current), work).await
     };
     let code = response.extensions().get::<Refusal>().map(|refusal| refusal.code);
 

@@ -72,6 +72,18 @@ pub(super) fn cursor(mark: &str) -> String {
     URL_SAFE_NO_PAD.encode(mark)
 }
 
+/// The place of an item in a list by time: its second and its id.
+pub(super) fn write_mark(at: i64, id: &str) -> String {
+    format!("{at}:{id}")
+}
+
+/// What `write_mark` wrote into a cursor, which came under this name.
+pub(super) fn parse_mark<'m>(name: &str, mark: &'m str) -> Result<(i64, &'m str), ApiError> {
+    mark.split_once(':')
+        .and_then(|(at, id)| Some((at.parse().ok()?, id)))
+        .ok_or_else(|| ApiError::input(name, "is not one that this list gave"))
+}
+
 impl<T> Page<T> {
     /// Makes a page of one item more than the limit, if there is one: that is how the end is known.
     pub(super) fn cut(mut items: Vec<T>, limit: u32, mark: impl Fn(&T) -> String) -> Self {

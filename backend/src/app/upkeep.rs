@@ -37,7 +37,7 @@ pub(super) async fn flush_uses(app: &App) {
 pub(super) async fn follow_withdrawals(app: &App, mut stopped: watch::Receiver<bool>) {
     let mut was_heard = true;
     while !wait(FOLLOW_PERIOD, &mut stopped).await {
-        let heard = app.withdrawals.follow().await;
+        let heard = app.services.withdrawals.follow().await;
         match &heard {
             Ok(()) if !was_heard => tracing::info!("withdrawals of other processes are heard of again"),
             // Once an outage.
@@ -106,7 +106,7 @@ pub(super) async fn keep_house(app: &App, mut stopped: watch::Receiver<bool>) {
 /// A bounded number of batches of everything that expires.
 async fn clean(app: &App) -> Result<(), StorageError> {
     let (store, now) = (&app.store, now_seconds(&*app.clock));
-    let jobs_before = now.saturating_sub(to_signed(app.jobs_kept.as_secs()));
+    let jobs_before = now.saturating_sub(to_signed(app.services.jobs.settings.retention.as_secs()));
     in_batches(async || store.audit_events_clean(now).await).await?;
     in_batches(async || store.refresh_tokens_clean(now).await).await?;
     in_batches(async || store.api_keys_clean(now).await).await?;

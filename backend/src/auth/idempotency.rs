@@ -5,17 +5,15 @@
 
 use super::AuthError;
 use crate::base::digest::same;
+use crate::base::ids::{IDEMPOTENCY_KEY_CHARS_MAX, may_be_idempotency_key};
 use crate::storage::RequestRow;
-
-/// The longest key, in characters: as for batches.
-const KEY_CHARS_MAX: usize = 128;
 
 /// Refuses a key that is none.
 pub(super) fn check_key(key: &str) -> Result<(), AuthError> {
-    if (1..=KEY_CHARS_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if may_be_idempotency_key(key) {
         return Ok(());
     }
-    let why = format!("must be 1 to {KEY_CHARS_MAX} visible ASCII characters");
+    let why = format!("must be 1 to {IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII characters");
     Err(AuthError::Input { field: "Idempotency-Key", why })
 }
 
@@ -30,7 +28,7 @@ mod tests {
 
     #[test]
     fn a_key_is_short_and_visible() {
-        let (longest, longer) = ("k".repeat(KEY_CHARS_MAX), "k".repeat(KEY_CHARS_MAX + 1));
+        let (longest, longer) = ("k".repeat(IDEMPOTENCY_KEY_CHARS_MAX), "k".repeat(IDEMPOTENCY_KEY_CHARS_MAX + 1));
         assert!(check_key("a-1/b").is_ok() && check_key(&longest).is_ok());
         for key in ["", "two words", "\n", "\u{e9}", &longer] {
             assert!(matches!(check_key(key), Err(AuthError::Input { field: "Idempotency-Key", .. })), "{key:?}");

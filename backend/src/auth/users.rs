@@ -124,7 +124,7 @@ impl Users {
         let row = NewUser { id: &user.id, name: &user.name, password_hash: &hash, role, created_at };
         let (secret_hash, answer) = (Some(hash.as_str()), answer.as_str());
         let request = NewRequest { key, body_hash: &body_hash, secret_hash, answer, at: created_at };
-        match self.store.user_create_once(row, &caller.subject, request).await {
+        match self.store.user_create_for(row, &caller.subject, Some(request)).await {
             Ok(UserMade::NotAllowed) => Err(not_any_more()),
             Ok(UserMade::Made) => {
                 self.audit.note(AuditKind::UserCreated, &caller.subject, Some(client), Some(&user.id)).await;
@@ -167,7 +167,7 @@ impl Users {
         let user = User { id: ids::new_id(), name, role, created_at: now_seconds(&*self.clock), disabled_at: None };
         let row = NewUser { id: &user.id, name: &user.name, password_hash: &hash, role, created_at: user.created_at };
         let made = match by {
-            Some(by) => self.store.user_create_for(row, by).await,
+            Some(by) => self.store.user_create_for(row, by, None).await,
             None => self.store.user_create(row).await.map(|()| UserMade::Made),
         };
         match made {

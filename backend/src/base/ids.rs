@@ -2,13 +2,16 @@
 //!
 //! For: rows, tokens and requests. May touch: the random generator and the clock behind `UUIDv7` (RFC 9562 §5.7).
 //! Promises: ids sort by the time they were made, to the millisecond; a request id taken from a client is 1 to 64 visible
-//! ASCII characters; what can be no id of ours is told from what may be one.
+//! ASCII characters; what can be no id of ours is told from what may be one, and no key of a client's from one.
 //! Read next: `api/middleware.rs`, which gives each request its id.
 
 use uuid::Uuid;
 
 /// The longest request id taken over from a client, in characters.
 pub const REQUEST_ID_CHARS_MAX: usize = 64;
+
+/// The longest key under which a client has a request done once, in characters.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
 
 /// The longest id that is looked up, in characters.
 const LOOKED_UP_CHARS_MAX: usize = 64;
@@ -23,16 +26,27 @@ pub fn new_id() -> String {
 /// ASCII; Postgres cannot even be asked for a text with a NUL in it.
 #[must_use]
 pub fn may_be_one(text: &str) -> bool {
-    (1..=LOOKED_UP_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    is_visible(text.as_bytes(), LOOKED_UP_CHARS_MAX)
+}
+
+/// Whether a client may have a request done once under this key: 1 to `IDEMPOTENCY_KEY_CHARS_MAX` visible ASCII characters.
+#[must_use]
+pub fn may_be_idempotency_key(text: &str) -> bool {
+    is_visible(text.as_bytes(), IDEMPOTENCY_KEY_CHARS_MAX)
 }
 
 /// The client's own request id when it is fit for logs and headers, else a new one.
 #[must_use]
 pub fn request_id(from_client: Option<&[u8]>) -> String {
     from_client
-        .filter(|id| (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic))
+        .filter(|id| is_visible(id, REQUEST_ID_CHARS_MAX))
         .and_then(|id| String::from_utf8(id.to_vec()).ok())
         .unwrap_or_else(new_id)
+}
+
+/// Whether it is 1 to `chars_max` visible ASCII characters.
+fn is_visible(text: &[u8], chars_max: usize) -> bool {
+    (1..=chars_max).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic)
 }
 
 #[cfg(test)]

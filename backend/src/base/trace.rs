@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use common::traces::{Parent, Span, SpanId, SpanKind, Trace, Tracer};
+use futures::future::Either;
 use futures::stream::{self, Stream, StreamExt as _};
 
 tokio::task_local! {
@@ -81,11 +82,6 @@ impl Current {
         let span = self.tracer.child(&self.trace, self.above, kind, name, SystemTime::now());
         Some(Open { below: Self { above: span.id(), ..self.clone() }, span: Some(span) })
     }
-
-    /// Does work for the request.
-    pub async fn around<T>(self, work: impl Future<Output = T>) -> T {
-        CURRENT.scope(self, work).await
-    }
 }
 
 /// The request that this task works for, if it is told of.
@@ -94,12 +90,18 @@ pub fn current() -> Option<Current> {
     CURRENT.try_with(Current::clone).ok().filter(|current| current.trace.is_sampled())
 }
 
+/// Does work for the request, if it is told of.
+pub fn around<T>(current: Option<Current>, work: impl Future<Output = T>) -> impl Future<Output = T> {
+    match current {
+        Some(current) => Either::Left(CURRENT.scope(current, work)),
+        None => Either::Right(work),
+    }
+}
+
 /// Does a piece of work in a span of its own. `name` is a word of the program, such as `users.list`.
 pub async fn within<T>(name: &'static str, work: impl Future<Output = T>) -> T {
-    match current().and_then(|current| current.open(SpanKind::Internal, name)) {
-        Some(open) => open.below().around(work).await,
-        None => work.await,
-    }
+    let open = current().and_then(|current| current.open(SpanKind::Internal, name));
+    around(open.as_ref().map(Open::below), work).await
 }
 
 /// Reads a stream whose pieces are made for the request, if it is told of.

@@ -142,37 +142,25 @@ impl Store {
         transaction.commit(WHAT).await
     }
 
-    /// Keeps a new user, on behalf of the one with the id `by`.
+    /// Keeps a new user, on behalf of the one with the id `by`, and notes the request that asked for it, where it has a
+    /// key.
     ///
     /// # Errors
-    /// `StorageError::Taken` when the name is; else when the database fails.
-    pub async fn user_create_for(&self, user: NewUser<'_>, by: &str) -> Result<UserMade, StorageError> {
+    /// `StorageError::Taken` when the name is; else when the database fails. Then nothing was kept.
+    pub async fn user_create_for(
+        &self,
+        user: NewUser<'_>,
+        by: &str,
+        request: Option<NewRequest<'_>>,
+    ) -> Result<UserMade, StorageError> {
         const WHAT: &str = "user_create_for";
         let mut transaction = self.begin(WHAT).await?;
         if !administers(&mut transaction, by).await.map_err(StorageError::during(WHAT))? {
             return Ok(UserMade::NotAllowed);
         }
-        insert(&mut transaction, user, WHAT).await?;
-        transaction.commit(WHAT).await?;
-        Ok(UserMade::Made)
-    }
-
-    /// The same, and notes the request that asked for it.
-    ///
-    /// # Errors
-    /// `StorageError::Taken` when the name is; else when the database fails. Then nothing was kept.
-    pub async fn user_create_once(
-        &self,
-        user: NewUser<'_>,
-        by: &str,
-        request: NewRequest<'_>,
-    ) -> Result<UserMade, StorageError> {
-        const WHAT: &str = "user_create_once";
-        let mut transaction = self.begin(WHAT).await?;
-        if !administers(&mut transaction, by).await.map_err(StorageError::during(WHAT))? {
-            return Ok(UserMade::NotAllowed);
-        }
-        if !note_in(&mut transaction, request, WHAT).await? {
+        if let Some(request) = request
+            && !note_in(&mut transaction, request, WHAT).await?
+        {
             return Ok(UserMade::Known);
         }
         insert(&mut transaction, user, WHAT).await?;

@@ -21,4 +21,4 @@ pub use history::{History, HistoryAsked, HistoryError, STEPS_MAX, Told, ToldPoin
 pub use item::ItemAnswer;
 pub use job::{ItemStatus, Job, JobInput, JobItem, JobStatus, Priority};
 pub use runner::Worker;
-pub use service::{IDEMPOTENCY_KEY_CHARS_MAX, Jobs};
+pub use service::Jobs;

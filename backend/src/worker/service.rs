@@ -18,16 +18,13 @@ use super::item::ItemRequest;
 use super::{Job, JobError, JobInput, JobItem};
 use crate::auth::Caller;
 use crate::base::digest::sha256_of_parts;
-use crate::base::ids;
+use crate::base::ids::{self, IDEMPOTENCY_KEY_CHARS_MAX};
 use crate::base::time::now_seconds;
 use crate::base::trace;
 use crate::config;
 use crate::query::{Queries, QueryError};
 use crate::shared::Streams;
 use crate::storage::{JobMade, JobRow, NewJob, QueueRoom, Store};
-
-/// The longest idempotency key, in characters.
-pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
 
 /// Everything jobs need.
 pub struct Jobs {
@@ -164,10 +161,7 @@ impl Jobs {
         if !(1..=batch_max).contains(&input.queries.len()) {
             return wrong("queries", format!("must be 1 to {batch_max}"));
         }
-        let fits = |key: &str| {
-            (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
-        };
-        if input.idempotency_key.as_deref().is_some_and(|key| !fits(key)) {
+        if input.idempotency_key.as_deref().is_some_and(|key| !ids::may_be_idempotency_key(key)) {
             let why = format!("must have 1 to {IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII characters");
             return wrong("Idempotency-Key", why);
         }

@@ -6,7 +6,7 @@
 
 use common::traces::Tracer;
 
-use crate::base::trace::{Current, Open};
+use crate::base::trace::{self, Current, Open};
 use crate::storage::TakenItem;
 
 /// One attempt. Nothing where it is not told of.
@@ -40,10 +40,7 @@ impl Attempt {
 
     /// Does its work: spans of that stand below it.
     pub(super) async fn around<T>(&self, work: impl Future<Output = T>) -> T {
-        match &self.0 {
-            Some(open) => open.below().around(work).await,
-            None => work.await,
-        }
+        trace::around(self.0.as_ref().map(Open::below), work).await
     }
 
     /// It has ended.

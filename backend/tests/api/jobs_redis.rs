@@ -62,14 +62,6 @@ fn entries(redis: &Redis) -> usize {
     answer.trim_start_matches(':').trim_end().parse().expect("a number")
 }
 
-async fn metric(backend: &Backend, line: &str) -> bool {
-    backend.metrics().await.lines().any(|told| told == line)
-}
-
-async fn until_metric(backend: &Backend, line: &str) {
-    until(line, PATIENCE, async || metric(backend, line).await.then_some(())).await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_process_hears_of_a_batch_at_once() {
     let (server, redis) = (Postgres::start().await, Redis::start().await);
@@ -78,7 +70,7 @@ async fn another_process_hears_of_a_batch_at_once() {
     // Whoever looks by itself looks too late for this test.
     let file = Settings::development().on(&engine).section("jobs: { poll: 10m }").write(folder.path());
     let api = Backend::start_as("api", &folder, &file).await;
-    until_metric(&api, "backend_redis_up 1").await;
+    api.until_metrics_say("backend_redis_up 1").await;
     let worker = worker(&file).await;
     until("the worker has reached Redis", PATIENCE, async || worker.said().contains("Redis is up").then_some(()))
         .await;
@@ -106,7 +98,7 @@ async fn nothing_is_lost_or_done_twice_whoever_is_killed() {
     let mut api = Backend::start_as("api", &folder, &file).await;
     let (killed, survivor) = (worker(&file).await, worker(&file).await);
     let admin = api.login(ADMIN).await;
-    until_metric(&api, "backend_redis_up 1").await;
+    api.until_metrics_say("backend_redis_up 1").await;
     let mut ids = Vec::new();
     let release = |count: usize| (0..count).for_each(|_| model.release());
     let at_work = 2 * CONCURRENCY;
@@ -131,7 +123,7 @@ async fn nothing_is_lost_or_done_twice_whoever_is_killed() {
                 released += 60;
                 model.until_asked(released + at_work, PATIENCE).await;
                 redis.restart().await;
-                until_metric(&api, "backend_redis_up 1").await;
+                api.until_metrics_say("backend_redis_up 1").await;
             }
             2 => {
                 killed.signal("KILL");
@@ -194,7 +186,7 @@ async fn a_worker_that_ends_leaves_nothing_in_the_stream() {
     let settings = Settings::development().on(&engine).model(model.setting("m", "small")).server("drain: 1s");
     let file = settings.section("jobs: { concurrency: 1, lease: 3s }").write(folder.path());
     let api = Backend::start_as("api", &folder, &file).await;
-    until_metric(&api, "backend_redis_up 1").await;
+    api.until_metrics_say("backend_redis_up 1").await;
     let admin = api.login(ADMIN).await;
     let first = worker(&file).await;
     let id = submit(&api, &admin.access, &json!({ "queries": [{ "query": "Given back?" }] })).await;

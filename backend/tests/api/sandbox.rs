@@ -201,10 +201,7 @@ async fn a_sandbox_of_e2b_ends_whoever_has_left_and_whatever_it_runs() {
     let waiting = tokio::spawn(send(backend.query(&streamed).bearer_auth(&admin.access)));
     until("a sandbox is wanted", PATIENCE, async || (said().len() == 1).then_some(())).await;
     waiting.abort();
-    until("the client has left", PATIENCE, async || {
-        backend.metrics().await.contains("\nbackend_streams 0\n").then_some(())
-    })
-    .await;
+    backend.until_metrics_say("backend_streams 0").await;
     service.holds(Held::Running);
     let expected = ["POST /sandboxes", "DELETE /sandboxes/box-1"];
     until("its sandbox is ended", PATIENCE, async || (said() == expected).then_some(())).await;

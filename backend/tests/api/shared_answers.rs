@@ -31,8 +31,7 @@ async fn two_at(place: &str, settings: Settings) -> (Backend, Backend, Session) 
 }
 
 async fn until_up(backend: &Backend, up: bool) {
-    let line = format!("backend_redis_up {}", u8::from(up));
-    until(&line, PATIENCE, async || backend.metrics().await.lines().any(|told| told == line).then_some(())).await;
+    backend.until_metrics_say(&format!("backend_redis_up {}", u8::from(up))).await;
 }
 
 /// Whether the answer was kept: `hit` or `miss`.

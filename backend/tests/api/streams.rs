@@ -145,11 +145,7 @@ async fn a_client_that_leaves_ends_the_models_work() {
         waiting.abort();
         model.until_left(place + 2, PATIENCE).await;
     }
-    until("no stream is open", PATIENCE, async || {
-        let metrics = backend.metrics().await;
-        metrics.contains("backend_streams 0").then_some(())
-    })
-    .await;
+    backend.until_metrics_say("backend_streams 0").await;
     // Half an answer is none: it was not kept.
     model.now(Script::Answer("Whole."));
     let after = send(backend.query(&json!({ "query": SIMPLE })).bearer_auth(&admin.access)).await;

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::postgres::Postgres;
 use testkit::process::Program;
+use testkit::wait::PATIENCE;
 
 /// Clients at the same time.
 const CLIENTS: usize = 50;
@@ -194,6 +195,7 @@ impl Backend {
                 if seen["status"] != "queued" {
                     break;
                 }
+                assert!(start.elapsed() < PATIENCE, "the job is begun: {seen}");
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             times.push(start.elapsed());

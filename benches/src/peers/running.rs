@@ -56,8 +56,7 @@ fn answers(address: SocketAddr) -> bool {
 impl Drop for Running {
     fn drop(&mut self) {
         // SIGTERM: a master ends its workers then, which a killed one cannot. All of the peers end at it.
-        let asked = Command::new("kill").arg(self.0.id().to_string()).status();
-        if !asked.is_ok_and(|status| status.success()) {
+        if !testkit::process::signal(self.0.id(), "TERM") {
             drop(self.0.kill());
         }
         drop(self.0.wait());

@@ -18,6 +18,9 @@ use crate::process::Program;
 use crate::redis::free_address;
 use crate::wait::{PATIENCE, until};
 
+/// The variable by which `with-servers` tells a server's address to what it runs: the database where others are made.
+pub const VARIABLE: &str = "BACKEND_TEST_POSTGRES";
+
 /// What to do where there is none.
 const MISSING: &str = "Postgres is not installed: `make test` installs it (Debian's package is called postgresql)";
 

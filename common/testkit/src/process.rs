@@ -47,6 +47,13 @@ struct Lines {
     reader: JoinHandle<()>,
 }
 
+/// Sends a signal by its name; whether it was taken. The standard library has no call for it, the shell has.
+#[must_use]
+pub fn signal(id: u32, name: &str) -> bool {
+    let sent = Command::new("sh").args(["-c", "kill -\"$1\" \"$2\"", "sh", name, &id.to_string()]).status();
+    sent.is_ok_and(|status| status.success())
+}
+
 impl Program {
     /// Starts a program. `input` is written to its standard input, which is then closed.
     pub fn start(name: &'static str, mut command: Command, input: &str) -> Self {
@@ -126,11 +133,9 @@ impl Program {
         self.signal("TERM");
     }
 
-    /// Sends a signal by its name. The standard library has no call for it, the shell has.
+    /// Sends a signal by its name.
     pub fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let status = Command::new("sh").args(["-c", "kill -\"$1\" \"$2\"", "sh", name, &id]).status();
-        assert!(status.is_ok_and(|status| status.success()), "{} takes no SIG{name}: it has ended", self.name);
+        assert!(signal(self.child.id(), name), "{} takes no SIG{name}: it has ended", self.name);
     }
 
     /// Waits for it to end by itself.

@@ -14,6 +14,9 @@ use std::time::Duration;
 use crate::process::Program;
 use crate::wait::{PATIENCE, until};
 
+/// The variable by which `with-servers` tells a server's address to what it runs.
+pub const VARIABLE: &str = "BACKEND_TEST_REDIS";
+
 /// A server.
 pub struct Redis {
     program: Option<Program>,

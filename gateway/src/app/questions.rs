@@ -7,10 +7,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::settings::Report;
 use http::{HeaderName, HeaderValue};
 
-use super::RunError;
+use super::{RunError, mistaken};
 use crate::base::http_client;
 use crate::base::telemetry::metrics::Metrics;
 use crate::config;
@@ -105,7 +104,7 @@ fn snapshot(path: &Path) -> Result<Snapshot, RunError> {
     let metrics = Arc::new(Metrics::new()?);
     let client = http_client::builder().build()?;
     let built = Snapshot::build(config, &metrics, &client, &Arc::default(), None);
-    built.map_err(|mistakes| RunError::Configuration(Report::new(&path.display().to_string(), mistakes)))
+    built.map_err(|mistakes| mistaken(path, mistakes))
 }
 
 /// One thread is enough: one request at a time walks.

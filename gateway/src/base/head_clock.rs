@@ -6,7 +6,6 @@
 //! Promises: an idle connection is not on the clock, and what is left of a body behind its answer does not set it going; on
 //! HTTP/2, where heads are frames, the clock never runs.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -16,11 +15,8 @@ use common::clock::{Clock as _, SystemClock};
 const STOPPED: u32 = u32::MAX;
 
 /// The clock of a connection. An HTTP/1.1 connection has one request at a time, so plain loads and stores do.
-#[derive(Clone, Debug)]
-pub(crate) struct HeadClock(Arc<Hands>);
-
 #[derive(Debug)]
-struct Hands {
+pub(crate) struct HeadClock {
     /// Counts heads: even while one is awaited, odd while a request is under way.
     heads: AtomicU32,
     /// Until when what comes may be left of a body, in steady nanoseconds; 0 where nothing is.
@@ -34,20 +30,20 @@ pub(crate) struct AwaitedHead(u32);
 impl HeadClock {
     /// A clock that stands still until `run` is called.
     pub(crate) fn stopped() -> Self {
-        Self(Arc::new(Hands { heads: AtomicU32::new(STOPPED), body_until_ns: AtomicU64::new(0) }))
+        Self { heads: AtomicU32::new(STOPPED), body_until_ns: AtomicU64::new(0) }
     }
 
     /// The first head is awaited from now on.
     pub(crate) fn run(&self) {
-        self.0.heads.store(0, Ordering::Relaxed);
+        self.heads.store(0, Ordering::Relaxed);
     }
 
     /// The head is complete.
     pub(crate) fn head_read(&self) {
-        let count = self.0.heads.load(Ordering::Relaxed);
+        let count = self.heads.load(Ordering::Relaxed);
         if count.is_multiple_of(2) {
-            self.0.heads.store(count + 1, Ordering::Relaxed);
-            self.0.body_until_ns.store(0, Ordering::Relaxed);
+            self.heads.store(count + 1, Ordering::Relaxed);
+            self.body_until_ns.store(0, Ordering::Relaxed);
         }
     }
 
@@ -55,26 +51,26 @@ impl HeadClock {
     /// meanwhile has this much more time.
     pub(crate) fn body_follows(&self, at_most: Duration) {
         let at_most_ns = u64::try_from(at_most.as_nanos()).unwrap_or(u64::MAX);
-        self.0.body_until_ns.store(SystemClock.steady_ns().saturating_add(at_most_ns), Ordering::Relaxed);
+        self.body_until_ns.store(SystemClock.steady_ns().saturating_add(at_most_ns), Ordering::Relaxed);
     }
 
     /// Whether what comes may be left of a body.
     pub(crate) fn may_be_body(&self) -> bool {
-        let until_ns = self.0.body_until_ns.load(Ordering::Relaxed);
+        let until_ns = self.body_until_ns.load(Ordering::Relaxed);
         until_ns != 0 && SystemClock.steady_ns() < until_ns
     }
 
     /// The request is over; the next head is awaited.
     pub(crate) fn request_over(&self) {
-        let count = self.0.heads.load(Ordering::Relaxed);
+        let count = self.heads.load(Ordering::Relaxed);
         if !count.is_multiple_of(2) && count != STOPPED {
-            self.0.heads.store((count + 1) % (STOPPED - 1), Ordering::Relaxed);
+            self.heads.store((count + 1) % (STOPPED - 1), Ordering::Relaxed);
         }
     }
 
     /// Which head is awaited now, if any.
     pub(crate) fn awaited(&self) -> Option<AwaitedHead> {
-        let count = self.0.heads.load(Ordering::Relaxed);
+        let count = self.heads.load(Ordering::Relaxed);
         count.is_multiple_of(2).then_some(AwaitedHead(count))
     }
 }

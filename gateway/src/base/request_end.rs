@@ -4,20 +4,19 @@
 //! all the while; so the proxy notes the end, and the socket ends that read when it comes, by way of `connection_notes.rs`.
 //! Promises: on HTTP/2, where requests share a socket, only `left_open.rs` sets it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// No end is set.
 const NONE: u64 = u64::MAX;
 
 /// The end of the request under way.
-#[derive(Clone, Debug)]
-pub(crate) struct RequestEnd(Arc<AtomicU64>);
+#[derive(Debug)]
+pub(crate) struct RequestEnd(AtomicU64);
 
 impl RequestEnd {
     /// No request is under way, or it may take as long as it likes.
     pub(crate) fn none() -> Self {
-        Self(Arc::new(AtomicU64::new(NONE)))
+        Self(AtomicU64::new(NONE))
     }
 
     /// The request under way ends then, in steady nanoseconds.

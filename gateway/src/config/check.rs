@@ -221,8 +221,7 @@ fn check_route(route: routes::Route, names: &Names, limits: &[Limit], decoder: &
     let (require, owner) = check_require(&route, public, decoder);
     let client_certificate = certificate_use(&route);
     let does = check_does(&route, &names.upstreams, decoder);
-    let asked = route.to.iter().chain(route.split.iter().map(|side| &side.to));
-    for to in asked.filter(|to| route.websocket && names.http2_upstreams.contains(&to.value)) {
+    for to in route.asked().filter(|to| route.websocket && names.http2_upstreams.contains(&to.value)) {
         decoder.mistake_at(to, "speaks HTTP/2, and a WebSocket needs an upstream that speaks HTTP/1.1");
     }
     check_split_by(&route, public, decoder);

@@ -10,13 +10,13 @@ use common::settings::{At, Decoder, Named};
 
 use super::checked::Acme;
 use super::raw::listeners::{self, Listener};
+use super::values::is_label;
 
 /// Names of one certificate: what the best known authorities allow.
 const NAMES_MAX: usize = 100;
 
-/// Length of a DNS name and of each of its labels (RFC 1035 §2.3.4).
+/// Length of a DNS name (RFC 1035 §2.3.4).
 const NAME_BYTES_MAX: usize = 253;
-const LABEL_BYTES_MAX: usize = 63;
 
 /// What holds over all listeners: there is one where proofs can be shown, and a name is ordered in one way.
 pub(super) fn check_orders(named: &Named<Listener>, decoder: &mut Decoder) {
@@ -102,15 +102,9 @@ fn told(name: &At<String>, what: &str, decoder: &mut Decoder) {
 
 /// Whether a name, in lower case, has two labels at least and nothing else in it. All digits at the end would be an address.
 fn is_dns_name(name: &str) -> bool {
-    let sound = |label: &str| {
-        (1..=LABEL_BYTES_MAX).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-    };
     let last = name.rsplit('.').next().unwrap_or_default();
     name.len() <= NAME_BYTES_MAX
         && name.contains('.')
-        && name.split('.').all(sound)
+        && name.split('.').all(is_label)
         && !last.bytes().all(|byte| byte.is_ascii_digit())
 }

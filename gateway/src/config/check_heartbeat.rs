@@ -41,8 +41,7 @@ pub(super) fn check_heartbeat(
     if every < HEARTBEAT_MIN {
         decoder.mistake_at(heartbeat, "a heartbeat is every 100ms at most");
     }
-    let asked = route.to.iter().chain(route.split.iter().map(|side| &side.to));
-    for to in asked {
+    for to in route.asked() {
         // A name that is not known has been told.
         if let Some(waits) = upstreams.get(&to.value) {
             check_beside(heartbeat, route.timeout, to, *waits, decoder);

@@ -12,9 +12,7 @@ use url::Url;
 use super::check_upstreams::WITHOUT_KUBERNETES;
 use super::checked::Kubernetes;
 use super::raw::upstreams;
-
-/// Length of a name in Kubernetes (RFC 1123 §2.1).
-const NAME_BYTES_MAX: usize = 63;
+use super::values::is_label;
 
 /// A service to follow.
 pub(super) fn check_kubernetes(settings: &upstreams::Kubernetes, decoder: &mut Decoder) -> Option<Box<Kubernetes>> {
@@ -22,7 +20,7 @@ pub(super) fn check_kubernetes(settings: &upstreams::Kubernetes, decoder: &mut D
         decoder.mistake_at(&settings.service, WITHOUT_KUBERNETES);
     }
     for name in [Some(&settings.service), settings.namespace.as_ref()].into_iter().flatten() {
-        if !is_name(&name.value) {
+        if !is_label(&name.value) {
             decoder.mistake_at(name, format!("{:?} is not a name in Kubernetes", name.value));
         }
     }
@@ -65,15 +63,6 @@ fn in_cluster(host: Option<String>, port: Option<String>) -> Option<Url> {
     Url::parse(&format!("https://{host}:{port}")).ok()
 }
 
-/// Whether it may name a service or a namespace.
-fn is_name(name: &str) -> bool {
-    let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=NAME_BYTES_MAX).contains(&name.len())
-        && name.bytes().all(sound)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,9 +82,9 @@ mod tests {
 
     #[test]
     fn names() {
-        assert!(is_name("api") && is_name("a-1") && is_name(&"a".repeat(63)));
+        assert!(is_label("api") && is_label("a-1") && is_label(&"a".repeat(63)));
         for wrong in ["", "A", "a.b", "a/b", "-a", "a-", "é", &"a".repeat(64)] {
-            assert!(!is_name(wrong), "{wrong:?}");
+            assert!(!is_label(wrong), "{wrong:?}");
         }
     }
 }

@@ -62,8 +62,7 @@ pub(super) fn check_mirror(
     decoder: &mut Decoder,
 ) -> Option<Mirror> {
     let mirror = route.mirror.as_ref()?;
-    let mut asked = route.to.iter().chain(route.split.iter().map(|side| &side.to));
-    if asked.any(|to| to.value == mirror.to.value) {
+    if route.asked().any(|to| to.value == mirror.to.value) {
         decoder.mistake_at(&mirror.to, "answers on this route itself, and would get the same request twice");
     }
     let body_bytes = mirror.body_max.value.bytes();

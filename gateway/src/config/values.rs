@@ -11,6 +11,9 @@ use http::Method;
 
 use super::raw::routes::{Needs, NeedsByMethod};
 
+/// Length of a label (RFC 1035 §2.3.4).
+const LABEL_BYTES_MAX: usize = 63;
+
 /// An address to listen on or to ask: IP and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Address(pub SocketAddr);
@@ -283,6 +286,15 @@ impl Decode for Workers {
     fn shape() -> Shape {
         Shape::OneOf(vec![Shape::Word(&["auto"]), Shape::Integer])
     }
+}
+
+/// Whether this is one label of a DNS name, in lower case (RFC 1123 §2.1), as names in Kubernetes are.
+pub(super) fn is_label(text: &str) -> bool {
+    let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=LABEL_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(sound)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 #[cfg(test)]

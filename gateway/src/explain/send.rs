@@ -13,7 +13,7 @@ use crate::base::head::Head;
 use crate::config::checked::LogWhat;
 use crate::stages::context::Context;
 use crate::stages::dispatch::split::Split;
-use crate::stages::dispatch::{deadline, forward, pick, rewrite};
+use crate::stages::dispatch::{self, deadline, pick, rewrite};
 use crate::stages::egress::compress::accept::Accepted;
 use crate::stages::plan::{Plan, Route};
 use crate::upstream::pool::Pool;
@@ -51,8 +51,7 @@ pub(super) fn send(head: &Head<'_>, route: &Route, context: &mut Context, path: 
     context.dispatch.deadline = deadline::of(head.headers, context);
     let mut sent = head.headers.clone();
     leave_connection(route, &mut sent);
-    forward::rewrite(head, context, &mut sent);
-    rewrite::headers(route, &mut sent);
+    dispatch::tell(head, context, &mut sent);
     let target = target(head, route, path);
     says.push(format!(
         "asks for {} {target}, Host {}",

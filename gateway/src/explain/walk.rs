@@ -15,7 +15,7 @@ use super::story::{Field, Step, Story, UNDECIDED};
 use super::{send, tell, words};
 use crate::base::head::Head;
 use crate::base::refusal::Refusal;
-use crate::base::reply::{self, About, Reply};
+use crate::base::reply::Reply;
 use crate::config::checked::{Listener, ListenerKind};
 use crate::snapshot::Snapshot;
 use crate::stages::admission::sanity;
@@ -23,7 +23,6 @@ use crate::stages::auth::Identity;
 use crate::stages::auth::authenticate::{self, Scheme};
 use crate::stages::auth::rehearse::{self, Asks, Found, Sender};
 use crate::stages::context::{Context, Shadowed};
-use crate::stages::dispatch::deadline::is_grpc;
 use crate::stages::egress::own;
 use crate::stages::plan::Route;
 use crate::stages::verdict::Verdict;
@@ -117,8 +116,7 @@ impl Walk<'_> {
 
     /// Where a plain listener sends everybody.
     fn sent_to_https(&mut self, port: u16) -> Result<End, Refusal> {
-        let reply = dispatch::answer::to_https(self.head.host(), &self.request.target, port);
-        let reply = reply.ok_or_else(|| Refusal::new(Code::RequestMalformed).detail("the request names no host"))?;
+        let reply = dispatch::answer::to_https(self.head.host(), &self.request.target, port)?;
         self.context.verdict = Verdict::Redirected;
         Ok(End::Bare(reply))
     }
@@ -174,7 +172,8 @@ impl Walk<'_> {
             Ok(End::Undecided(why)) => (story.outcome, story.detail) = (UNDECIDED, Some(why)),
             Err(refusal) => {
                 self.context.note_refusal(&refusal);
-                let reply = self.reply(&refusal);
+                let path = String::from_utf8_lossy(self.head.path);
+                let reply = own::refused(&refusal, self.head.headers, &path, &self.context);
                 self.answered(&reply, true, &mut story);
                 story.detail = (!refusal.detail.is_empty()).then(|| refusal.detail.to_string());
             }
@@ -216,16 +215,6 @@ impl Walk<'_> {
             steps: Vec::new(),
             sent: HeaderMap::new(),
         }
-    }
-
-    fn reply(&self, refusal: &Refusal) -> Reply {
-        let path = String::from_utf8_lossy(self.head.path);
-        let about = About {
-            request_id: self.context.request_id.to_str().unwrap_or(""),
-            path: &path,
-            route: self.context.route.as_ref().map(|route| &*route.id),
-        };
-        if is_grpc(self.head.headers) { reply::grpc_reply(refusal, about) } else { reply::reply(refusal, about) }
     }
 
     /// Takes an answer of the gateway's own into the story. `dressed` is whether it says what all of them say.

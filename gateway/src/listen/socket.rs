@@ -269,7 +269,7 @@ impl Door {
         let answer = ResponseHeader::build_no_case(200, Some(0)).ok();
         let proxy = answer.map(|answer| ProxyDigest::new(Box::new(answer), Some(Box::new(Arc::clone(notes)))));
         let beside = Beside { socket: Some(Arc::new(socket)), proxy: proxy.map(Arc::new) };
-        Watched::new(stream, beside, notes, self.head_limit.clone())
+        Watched::new(stream, beside, Arc::clone(notes), self.head_limit.clone())
     }
 
     /// The stream that carries HTTP. `None` when no handshake came about.

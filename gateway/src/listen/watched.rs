@@ -24,18 +24,16 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use crate::base::connection_notes::ConnectionNotes;
-use crate::base::head_clock::{AwaitedHead, HeadClock};
-use crate::base::request_end::RequestEnd;
+use crate::base::head_clock::AwaitedHead;
 
 /// A socket that knows what its client is given time for.
 #[derive(Debug)]
 pub(super) struct Watched {
     socket: TcpStream,
     beside: Beside,
-    clock: HeadClock,
+    notes: Arc<ConnectionNotes>,
     head: Option<BegunHead>,
     head_limit: HeadLimit,
-    end: RequestEnd,
     /// The end that the timer is for, in steady nanoseconds. Set up only for requests that have one.
     end_timer: Option<(u64, Pin<Box<Sleep>>)>,
 }
@@ -63,9 +61,8 @@ struct BegunHead {
 }
 
 impl Watched {
-    pub(super) fn new(socket: TcpStream, beside: Beside, notes: &ConnectionNotes, head_limit: HeadLimit) -> Self {
-        let (clock, end) = (notes.clock.clone(), notes.end.clone());
-        Self { socket, beside, clock, head: None, head_limit, end, end_timer: None }
+    pub(super) fn new(socket: TcpStream, beside: Beside, notes: Arc<ConnectionNotes>, head_limit: HeadLimit) -> Self {
+        Self { socket, beside, notes, head: None, head_limit, end_timer: None }
     }
 
     /// Whether the head that is being read is late. Wakes the task when it becomes so.
@@ -78,7 +75,7 @@ impl Watched {
 
     /// Whether the request under way has had its time. Wakes the task when it has.
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(ends_ns) = self.end.ends_ns() else {
+        let Some(ends_ns) = self.notes.end.ends_ns() else {
             self.end_timer = None;
             return false;
         };
@@ -90,7 +87,7 @@ impl Watched {
     }
 
     fn note_begun(&mut self, awaited: AwaitedHead) {
-        if self.head.as_ref().is_none_or(|head| head.which != awaited) && !self.clock.may_be_body() {
+        if self.head.as_ref().is_none_or(|head| head.which != awaited) && !self.notes.clock.may_be_body() {
             self.head = Some(BegunHead { which: awaited, timer: None });
         }
     }
@@ -98,7 +95,7 @@ impl Watched {
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let awaited = self.clock.awaited();
+        let awaited = self.notes.clock.awaited();
         if awaited.is_some_and(|awaited| self.is_late(awaited, cx)) {
             self.head_limit.exceeded.inc();
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));

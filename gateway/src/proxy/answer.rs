@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::code::Code;
 use http::header::{CONTENT_LENGTH, EXPECT, ORIGIN};
 use http::{HeaderValue, Method};
 use pingora::http::ResponseHeader;
@@ -18,7 +17,7 @@ use super::compression::Compression;
 use super::{Fields, head_of};
 use crate::base::head::Occurrence;
 use crate::base::refusal::Refusal;
-use crate::base::reply::{self, About, Reply};
+use crate::base::reply::Reply;
 use crate::stages::context::Context;
 use crate::stages::dispatch;
 use crate::stages::egress;
@@ -37,14 +36,8 @@ pub(super) async fn refuse(
     refusal: &Refusal,
 ) -> Result<()> {
     context.note_refusal(refusal);
-    let path = session.req_header().uri.path().to_owned();
-    let about = About {
-        request_id: context.request_id.to_str().unwrap_or(""),
-        path: &path,
-        route: context.route.as_ref().map(|route| &*route.id),
-    };
-    let is_grpc = dispatch::deadline::is_grpc(&session.req_header().headers);
-    let reply = if is_grpc { reply::grpc_reply(refusal, about) } else { reply::reply(refusal, about) };
+    let request = session.req_header();
+    let reply = egress::own::refused(refusal, &request.headers, request.uri.path(), context);
     answer(session, plan, context, reply).await
 }
 
@@ -106,9 +99,9 @@ pub(super) fn dress(
 pub(super) async fn to_https(session: &mut Session, plan: &Plan, context: &mut Context, port: u16) -> Result<()> {
     let head = head_of(session);
     let target = session.req_header().uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let Some(reply) = dispatch::answer::to_https(head.host(), target, port) else {
-        let refusal = Refusal::new(Code::RequestMalformed).detail("the request names no host");
-        return refuse(session, plan, context, &refusal).await;
+    let reply = match dispatch::answer::to_https(head.host(), target, port) {
+        Ok(reply) => reply,
+        Err(refusal) => return refuse(session, plan, context, &refusal).await,
     };
     context.verdict = Verdict::Redirected;
     write(session, head_of_reply(&reply)?, reply.body).await.map_err(Error::into_down)

@@ -65,10 +65,15 @@ pub(super) fn head_is_there(session: &Session, context: &Context) {
     }
 }
 
+/// The deadline, unless it ended with the head of the answer.
+fn holding(context: &Context) -> Option<Deadline> {
+    let notes = &context.dispatch;
+    notes.deadline.filter(|deadline| !(deadline.until_head && notes.answered_ns.is_some()))
+}
+
 /// Whether the time is over while bytes still pass.
 pub(super) fn has_passed(context: &Context) -> bool {
-    let holds = |deadline: Deadline| !(deadline.until_head && context.dispatch.answered_ns.is_some());
-    context.dispatch.deadline.is_some_and(|deadline| holds(deadline) && deadline.has_passed())
+    holding(context).is_some_and(Deadline::has_passed)
 }
 
 /// Lets a piece of an answer pass, as long as there is time.
@@ -85,8 +90,7 @@ pub(super) fn check(context: &Context) -> Result<()> {
 
 /// What went wrong. A wait that ended with the request's time is neither the server's fault nor the client's.
 pub(super) fn failure(error: &Error, context: &Context) -> Failure {
-    let holds = |deadline: Deadline| !(deadline.until_head && context.dispatch.answered_ns.is_some());
-    let late = context.dispatch.deadline.is_some_and(|deadline| holds(deadline) && deadline.is_over());
+    let late = holding(context).is_some_and(Deadline::is_over);
     let cut = match error.etype() {
         ErrorType::ReadTimedout => context.dispatch.waits_cut.read,
         ErrorType::WriteTimedout => context.dispatch.waits_cut.write,

@@ -14,16 +14,11 @@ use crate::harness::client;
 use crate::harness::gateway::Gateway;
 use crate::harness::pki::Authority;
 use crate::harness::server::{self, Server};
-use crate::harness::settings::{HEAD, HTTP, OPEN};
+use crate::harness::settings::{HEAD, HTTP, OPEN, targets};
 use crate::harness::upstream::{Echo, Fault, Faulty};
 
 async fn gateway(upstream: &str) -> Gateway {
     Gateway::plain(&format!("{HEAD}{HTTP}upstreams:\n  api: {{ {upstream} }}\n{OPEN}")).await
-}
-
-fn targets(addresses: &[std::net::SocketAddr]) -> String {
-    let addresses: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
-    format!("targets: [{}]", addresses.join(", "))
 }
 
 /// A server that answers after a while, with a status that can be changed, and counts.

@@ -40,7 +40,7 @@ fn hourly() -> String {
     format!("rate: {LIMIT}/h")
 }
 
-/// Starts so many gateways with the same settings, and waits until each has reached the store and knows of the others.
+/// Starts so many gateways with the same settings, and waits until each has reached the store.
 async fn gateways(count: usize, settings: &str) -> Vec<Gateway> {
     let mut gateways = Vec::with_capacity(count);
     for _ in 0..count {
@@ -50,6 +50,17 @@ async fn gateways(count: usize, settings: &str) -> Vec<Gateway> {
         store_is(gateway, true).await;
     }
     gateways
+}
+
+/// Waits until each of so many gateways has told the store that it lives since all of them did, and was told how many do.
+async fn until_they_know_of_each_other(redis: &Redis, count: usize) {
+    let time = redis.command(&["EVAL", "local t = redis.call('TIME') return t[1] * 1000000 + t[2]", "0"]);
+    let now = time.trim().trim_start_matches(':').to_owned();
+    until("each has said again that it lives", PATIENCE, async || {
+        let told = redis.command(&["ZCOUNT", "capibara6:gateways", &now, "+inf"]);
+        (told.trim() == format!(":{count}")).then_some(())
+    })
+    .await;
 }
 
 /// Waits until a gateway knows that its store is up, or away.
@@ -150,8 +161,7 @@ async fn a_store_that_dies_costs_nobody_an_answer_and_the_limit_little() {
         let mut redis = Redis::start().await;
         let place = format!("{{ url: \"{}\" }}", redis.url());
         let gateways = gateways(gateways_count, &settings(echo.address(), &place, &hourly())).await;
-        // Each knows how many they are with its next heartbeat.
-        tokio::time::sleep(Duration::from_millis(1200)).await;
+        until_they_know_of_each_other(&redis, gateways_count).await;
         let before = storm(&gateways, 40).await;
         assert_admitted(&before, 40, "with the store");
         redis.kill();

@@ -14,7 +14,7 @@ use crate::egress::{SWITCH, UPGRADE, by_hand, read_until};
 use crate::harness::client;
 use crate::harness::gateway::Gateway;
 use crate::harness::pki::Authority;
-use crate::harness::settings::{HEAD, HTTP, listeners};
+use crate::harness::settings::{HEAD, HTTP, listeners, targets as at};
 use crate::harness::tls::{Connection, H2};
 use crate::harness::upstream::{Echo, Fault, Faulty};
 use crate::harness::wire;
@@ -28,11 +28,6 @@ const IN_TIME: Range<Duration> = Duration::from_millis(390)..Duration::from_secs
 async fn gateway(upstream: &str, routes: &[&str]) -> Gateway {
     let routes: Vec<_> = routes.iter().map(|route| format!("  - {{ auth: none, to: api, {route} }}\n")).collect();
     Gateway::plain(&format!("{HEAD}{HTTP}upstreams:\n  api: {{ {upstream} }}\nroutes:\n{}", routes.concat())).await
-}
-
-fn at(addresses: &[SocketAddr]) -> String {
-    let addresses: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
-    format!("targets: [{}]", addresses.join(", "))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,11 +2,9 @@
 //!
 //! Read next: `mirror.rs` for upstreams that get copies, `balance.rs` for the servers of one upstream.
 
-use std::net::SocketAddr;
-
 use crate::harness::client;
 use crate::harness::gateway::Gateway;
-use crate::harness::settings::{HEAD, HTTP};
+use crate::harness::settings::{HEAD, HTTP, targets as at};
 use crate::harness::upstream::{Echo, Fault, Faulty};
 
 /// A route before `api` and `next`.
@@ -15,11 +13,6 @@ fn settings(api: &str, next: &str, split: &str) -> String {
         "{HEAD}{HTTP}upstreams:\n  api: {{ {api} }}\n  next: {{ {next} }}\n\
          routes:\n  - {{ id: open, path: /*, auth: none, {split} }}\n"
     )
-}
-
-fn at(addresses: &[SocketAddr]) -> String {
-    let addresses: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
-    format!("targets: [{}]", addresses.join(", "))
 }
 
 fn weights(api: u16, next: u16) -> String {

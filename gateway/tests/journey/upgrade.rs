@@ -15,7 +15,7 @@ use testkit::wait::{PATIENCE, until, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixDatagram};
 
-use crate::egress::{by_hand, read_until};
+use crate::egress::{SWITCH, UPGRADE, by_hand, read_until};
 use crate::harness::client;
 use crate::harness::gateway::{Gateway, command, write_settings};
 use crate::harness::pki::Authority;
@@ -111,14 +111,10 @@ async fn streams_and_websockets_stay_with_the_old_process() {
     events_from.write_all(head).await.expect("sent");
     read_until(&mut events, "\r\n\r\n").await;
     let mut chat = TcpStream::connect(first.address("http")).await.expect("the gateway listens");
-    let ask = b"GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    chat.write_all(ask).await.expect("sent");
+    chat.write_all(UPGRADE).await.expect("sent");
     let mut chat_with = within("the upgrade arrives", PATIENCE, upstream_side.recv()).await.expect("a connection");
     read_until(&mut chat_with, "\r\n\r\n").await;
-    let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-    chat_with.write_all(switch).await.expect("sent");
+    chat_with.write_all(SWITCH).await.expect("sent");
     read_until(&mut chat, "\r\n\r\n").await;
 
     let second = upgrade(&settings, &["http"]).await;

@@ -135,10 +135,7 @@ impl Engine {
         };
         let mut open = open_span(prepared.operation, prepared.request.operation_name.as_deref());
         let work = self.schema.execute(prepared.request);
-        let response = match &open {
-            Some(open) => open.below().around(work).await,
-            None => work.await,
-        };
+        let response = trace::around(open.as_ref().map(Open::below), work).await;
         let outcome = Outcome::of(response, prepared.executed.get(), &request_id);
         note_failure(open.as_mut(), &outcome);
         Answer::Outcome(self.note(outcome))

@@ -17,8 +17,7 @@ use super::jobs::Job;
 use super::types::{Account, ApiKey, AuditEvent, Me, MetricsHistory, Model, SystemMetrics, Timestamp};
 use crate::api::Services;
 use crate::api::error::ApiError;
-use crate::api::page::{LIMIT_DEFAULT, LIMIT_MAX, cursor, limit, mark};
-use crate::api::rest::api_keys::{parse_mark, write_mark};
+use crate::api::page::{LIMIT_DEFAULT, LIMIT_MAX, cursor, limit, mark, parse_mark, write_mark};
 use crate::auth::EventsWanted;
 use crate::worker::HistoryAsked;
 

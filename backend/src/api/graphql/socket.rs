@@ -72,13 +72,7 @@ pub(super) fn open(
     let talk = Talk::new(Arc::clone(engine), Arc::clone(services), origin, headers, connected);
     // The conversation has a task of its own; what is asked in it stands below the request that began it.
     let current = trace::current();
-    Ok(upgrade.on_upgrade(move |stream| async move {
-        let conversation = Box::pin(talk.serve(stream).instrument(span));
-        match current {
-            Some(current) => current.around(conversation).await,
-            None => conversation.await,
-        }
-    }))
+    Ok(upgrade.on_upgrade(move |stream| trace::around(current, Box::pin(talk.serve(stream).instrument(span)))))
 }
 
 /// Why a conversation is over.

@@ -1,16 +1,18 @@
 //! Operation: one method of one path, told word by word.
 //!
-//! For: `paths.rs`. May touch: `common::code`. Promises: what every operation refuses is told for every operation, and
+//! For: `paths.rs`. May touch: `common`. Promises: what every operation refuses is told for every operation, and
 //! what every caller must show is refused in the same way everywhere. Read next: `paths.rs`.
 
 use std::collections::BTreeMap;
 
+use common::access::Permission;
 use common::code::Code;
 use common::problem;
 use serde_json::{Map, Value, json};
 
 use super::schemas::reference;
 use crate::api::page::{LIMIT_DEFAULT, LIMIT_MAX};
+use crate::base::ids::IDEMPOTENCY_KEY_CHARS_MAX;
 
 /// What can go wrong with any request.
 const ALWAYS: [Code; 3] = [Code::MisdirectedRequest, Code::InternalError, Code::DependencyUnavailable];
@@ -61,12 +63,13 @@ impl Operation {
     }
 
     /// One for callers who are known, and have these permissions.
-    pub(super) fn guarded(tag: &str, id: &str, summary: &str, permissions: &[&str]) -> Self {
+    pub(super) fn guarded(tag: &str, id: &str, summary: &str, permissions: &[Permission]) -> Self {
         let operation = Self::new(tag, id, summary).refuses(&CREDENTIAL);
         if permissions.is_empty() {
             return operation.describe("Needs a credential, and no permission.");
         }
-        let needs = format!("Needs the permissions: {}.", permissions.join(", "));
+        let words: Vec<&str> = permissions.iter().map(|permission| permission.as_str()).collect();
+        let needs = format!("Needs the permissions: {}.", words.join(", "));
         operation.describe(&needs).refuses(&[Code::PermissionMissing])
     }
 
@@ -138,7 +141,8 @@ impl Operation {
 
     /// The same request under the same key is done once.
     pub(super) fn keyed(mut self, description: &str) -> Self {
-        let schema = json!({ "type": "string", "pattern": "^[!-~]{1,128}$" });
+        let pattern = format!("^[!-~]{{1,{IDEMPOTENCY_KEY_CHARS_MAX}}}$");
+        let schema = json!({ "type": "string", "pattern": pattern });
         let name = "Idempotency-Key";
         self.parameters.push(json!({ "name": name, "in": "header", "description": description, "schema": schema }));
         self.refuses(&[Code::InputInvalid, Code::Conflict])

@@ -1,24 +1,26 @@
 //! Paths: every route of the public API, and what it takes, gives and refuses.
 //!
-//! For: the document. May touch: `common::code`. Promises: one function a tag; a route that the router has and this page
-//! has not fails a test. Read next: `../mod.rs`, the router.
+//! For: the document. May touch: what `../extract.rs` demands. Promises: one function a tag; a route that the router has
+//! and this page has not fails a test; the permissions told are those that are enforced. Read next: `../mod.rs`, the router.
 
+use common::access::Permission;
 use common::code::Code;
 use serde_json::{Map, Value, json};
 
 use super::metrics;
 use super::operation::Operation;
 use super::schemas::reference;
+use crate::api::extract::{Administering, Executing, Needs, Reading, Writing};
 use crate::auth::event_kinds;
 
 /// The permissions of most routes that look.
-const READING: &[&str] = &["read", "api_access"];
+const READING: &[Permission] = Reading::PERMISSIONS;
 /// And of those that change.
-const WRITING: &[&str] = &["write", "api_access"];
+const WRITING: &[Permission] = Writing::PERMISSIONS;
 /// Of those that ask models.
-const EXECUTING: &[&str] = &["execute"];
+const EXECUTING: &[Permission] = Executing::PERMISSIONS;
 /// Of those for administrators.
-pub(super) const ADMINISTERING: &[&str] = &["admin"];
+pub(super) const ADMINISTERING: &[Permission] = Administering::PERMISSIONS;
 
 /// What can go wrong with a question.
 const QUESTION: [Code; 5] =

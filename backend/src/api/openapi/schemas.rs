@@ -1,20 +1,19 @@
 //! Schemas: the bodies, member by member.
 //!
-//! For: `paths.rs`, which refers to them by name. May touch: nothing.
+//! For: `paths.rs`, which refers to them by name. May touch: `common::access`.
 //! Promises: what a request may not hold is told as strictly as it is checked; times are seconds of the Unix epoch.
 //! Read next: `../rest/`, which has the types that these describe.
 
+use common::access::{Permission, Role};
 use serde_json::{Map, Value, json};
 
 use super::metrics;
 use crate::auth::{OLD_SECRET_HOURS_MAX, event_kinds};
 use crate::query::{HISTORY_MESSAGES_MAX, QUESTION_CHARS_MAX};
 
-const PERMISSIONS: [&str; 6] = ["read", "write", "execute", "admin", "api_access", "graphql_access"];
 const PRIORITIES: [&str; 3] = ["low", "normal", "high"];
 /// Of jobs, and of the queries in them.
 const JOB_STATUSES: [&str; 5] = ["queued", "running", "done", "dead", "cancelled"];
-const ROLES: [&str; 4] = ["admin", "developer", "user", "readonly"];
 
 /// A reference to a schema of this page.
 pub(super) fn reference(name: &str) -> Value {
@@ -75,7 +74,7 @@ fn auth() -> Group {
             ("id", text("")),
             ("username", text("")),
             ("roles", list(&json!({ "type": "string" }))),
-            ("permissions", list(&choice(&PERMISSIONS))),
+            ("permissions", list(&permissions())),
             ("method", choice(&["jwt", "api_key"])),
             ("key_id", text("The API key that was shown.")),
         ],
@@ -96,7 +95,7 @@ fn accounts() -> Group {
         &[
             ("username", json!({ "type": "string", "pattern": "^[A-Za-z0-9._@-]{1,64}$" })),
             ("password", json!({ "type": "string", "format": "password", "minLength": 8, "maxLength": 128 })),
-            ("role", choice(&ROLES)),
+            ("role", roles()),
         ],
         &[],
     );
@@ -104,7 +103,7 @@ fn accounts() -> Group {
         "type": "object",
         "minProperties": 1,
         "properties": {
-            "role": choice(&ROLES),
+            "role": roles(),
             "password": { "type": "string", "format": "password", "minLength": 8, "maxLength": 128 },
             "disabled": { "type": "boolean" },
         },
@@ -113,7 +112,7 @@ fn accounts() -> Group {
         &[
             ("id", text("")),
             ("username", text("")),
-            ("role", choice(&ROLES)),
+            ("role", roles()),
             ("created_at", time()),
             ("disabled_at", time()),
         ],
@@ -122,7 +121,7 @@ fn accounts() -> Group {
     let key_request = object(
         &[
             ("name", json!({ "type": "string", "minLength": 1, "maxLength": 64 })),
-            ("permissions", json!({ "type": ["array", "null"], "minItems": 1, "items": choice(&PERMISSIONS) })),
+            ("permissions", json!({ "type": ["array", "null"], "minItems": 1, "items": permissions() })),
             ("expires_in_days", json!({ "type": ["integer", "null"], "minimum": 1, "maximum": 3650 })),
         ],
         &["permissions", "expires_in_days"],
@@ -130,7 +129,7 @@ fn accounts() -> Group {
     let listed = [
         ("id", text("The public part of the key.")),
         ("name", text("")),
-        ("permissions", list(&choice(&PERMISSIONS))),
+        ("permissions", list(&permissions())),
         ("created_at", time()),
         ("expires_at", time()),
         ("revoked_at", time()),
@@ -453,6 +452,14 @@ pub(super) fn list(item: &Value) -> Value {
 
 pub(super) fn choice(words: &[&str]) -> Value {
     json!({ "type": "string", "enum": words })
+}
+
+fn permissions() -> Value {
+    choice(&Permission::ALL.map(Permission::as_str))
+}
+
+fn roles() -> Value {
+    choice(&Role::ALL.map(Role::as_str))
 }
 
 pub(super) fn time() -> Value {

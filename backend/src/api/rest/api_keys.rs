@@ -14,12 +14,11 @@ use http::header::CACHE_CONTROL;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::batch::idempotency_key;
 use crate::api::Services;
 use crate::api::error::ApiError;
-use crate::api::extract::{Allowed, JsonBody, PathText, QueryString, Reading, Writing};
+use crate::api::extract::{Allowed, JsonBody, PathText, QueryString, Reading, Writing, idempotency_key};
 use crate::api::middleware::Origin;
-use crate::api::page::{self, Page};
+use crate::api::page::{self, Page, parse_mark, write_mark};
 use crate::auth::{ApiKeyInput, CreatedKey, ListedKey};
 use crate::base::trace::within;
 
@@ -156,16 +155,4 @@ pub(in crate::api) async fn revoke(
 fn show(status: StatusCode, created: CreatedKey) -> Response {
     let answer = CreatedAnswer { key: created.key.reveal(), listed: created.listed.into() };
     (status, [(CACHE_CONTROL, "no-store")], Json(answer)).into_response()
-}
-
-/// The place of a key in its owner's list: the second in which it was made, and its id.
-pub(in crate::api) fn write_mark(created_at: i64, id: &str) -> String {
-    format!("{created_at}:{id}")
-}
-
-/// What `write_mark` wrote into a cursor, which came under this name.
-pub(in crate::api) fn parse_mark<'m>(name: &str, mark: &'m str) -> Result<(i64, &'m str), ApiError> {
-    mark.split_once(':')
-        .and_then(|(created_at, id)| Some((created_at.parse().ok()?, id)))
-        .ok_or_else(|| ApiError::input(name, "is not one that this list gave"))
 }

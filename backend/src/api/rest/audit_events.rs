@@ -9,11 +9,10 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
-use super::api_keys::{parse_mark, write_mark};
 use crate::api::Services;
 use crate::api::error::ApiError;
 use crate::api::extract::{Administering, Allowed, QueryString};
-use crate::api::page::{self, Page};
+use crate::api::page::{self, Page, parse_mark, write_mark};
 use crate::auth::{EventsWanted, ListedEvent};
 use crate::base::trace::within;
 

@@ -10,18 +10,16 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::header::LOCATION;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 
 use super::jobs::JobAnswer;
 use crate::api::Services;
 use crate::api::error::ApiError;
-use crate::api::extract::{Allowed, Executing, JsonBody};
+use crate::api::extract::{Allowed, Executing, JsonBody, idempotency_key};
 use crate::base::trace::within;
 use crate::query::Question;
 use crate::worker::{JobInput, Priority};
-
-static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a JSON object")]
@@ -71,18 +69,4 @@ pub(in crate::api) async fn create(
     let location = HeaderValue::try_from(format!("/api/v1/jobs/{}", job.id)).map_err(ApiError::internal)?;
     let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, [(LOCATION, location)], Json(JobAnswer::from(job))).into_response())
-}
-
-/// The client's key for a request that is to be done once; its form is checked by what does it.
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let refused = |why: &str| ApiError::input("Idempotency-Key", why);
-    let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(_), Some(_)) => Err(refused("was sent more than once")),
-        (Some(value), None) => {
-            let text = value.to_str().map_err(|_| refused("must be visible ASCII characters"))?;
-            Ok(Some(text.to_owned()))
-        }
-    }
 }

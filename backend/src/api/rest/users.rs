@@ -12,10 +12,9 @@ use common::secret::Secret;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::batch::idempotency_key;
 use crate::api::Services;
 use crate::api::error::ApiError;
-use crate::api::extract::{Administering, Allowed, JsonBody, PathText, QueryString};
+use crate::api::extract::{Administering, Allowed, JsonBody, PathText, QueryString, idempotency_key};
 use crate::api::middleware::Origin;
 use crate::api::page::{Page, PageQuery};
 use crate::auth::{User, UserEdit};

@@ -123,9 +123,12 @@ pub(super) async fn of_administrators_who_shut_each_other_out_one_stays(place: &
         other => panic!("one of them stays: {other:?}"),
     };
     // Who is out makes nobody either, whatever their token says for a moment.
-    assert_eq!(stores[0].user_create_for(user("u-1", "eve"), &out).await.expect("asked"), UserMade::NotAllowed);
-    assert_eq!(stores[0].user_create_for(user("u-1", "eve"), "nobody").await.expect("asked"), UserMade::NotAllowed);
-    assert_eq!(stores[1].user_create_for(user("u-1", "ann"), left).await.expect("asked"), UserMade::Made);
+    assert_eq!(stores[0].user_create_for(user("u-1", "eve"), &out, None).await.expect("asked"), UserMade::NotAllowed);
+    assert_eq!(
+        stores[0].user_create_for(user("u-1", "eve"), "nobody", None).await.expect("asked"),
+        UserMade::NotAllowed
+    );
+    assert_eq!(stores[1].user_create_for(user("u-1", "ann"), left, None).await.expect("asked"), UserMade::Made);
 }
 
 pub(super) async fn of_who_may_not_ask_no_query_is_begun(place: &Place) {

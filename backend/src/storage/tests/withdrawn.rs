@@ -137,7 +137,7 @@ pub(super) async fn a_request_is_done_once_under_its_key(place: &Place) {
     let request = |at| NewRequest { key, body_hash: b"body", secret_hash: Some("h"), answer: "{}", at };
     // What fails is not noted.
     changed::make_root(&store).await;
-    let taken = store.user_create_once(user("u-2", "ann"), "root", request(NOW)).await;
+    let taken = store.user_create_for(user("u-2", "ann"), "root", Some(request(NOW))).await;
     assert!(matches!(taken, Err(StorageError::Taken { .. })), "{taken:?}");
     assert!(store.request_by_key(key, NOW).await.expect("asked").is_none());
     let racers: Vec<_> = (0..RACERS)
@@ -147,7 +147,7 @@ pub(super) async fn a_request_is_done_once_under_its_key(place: &Place) {
                 let (id, name) = (format!("u-1{racer}"), format!("racer-{racer}"));
                 let key = RequestKey { subject: "u-1", route: "user_create", key: "k" };
                 let request = NewRequest { key, body_hash: b"body", secret_hash: None, answer: "{}", at: NOW };
-                store.user_create_once(user(&id, &name), "root", request).await.expect("asked")
+                store.user_create_for(user(&id, &name), "root", Some(request)).await.expect("asked")
             })
         })
         .collect();

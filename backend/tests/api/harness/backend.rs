@@ -157,6 +157,14 @@ impl Backend {
         send(self.internal_get("/metrics")).await.expect_status(200).body.clone()
     }
 
+    /// Waits until the metrics have this line.
+    pub async fn until_metrics_say(&self, line: &str) {
+        until(&format!("the metrics say {line}"), PATIENCE, async || {
+            self.metrics().await.lines().any(|told| told == line).then_some(())
+        })
+        .await;
+    }
+
     /// Who an access token speaks of.
     pub async fn me(&self, access_token: &str) -> Answer {
         send(self.get("/auth/me").bearer_auth(access_token)).await

@@ -10,12 +10,10 @@ use std::path::Path;
 use std::{env, fs, thread};
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use testkit::postgres::VARIABLE as POSTGRES;
+use testkit::redis::VARIABLE as REDIS;
 use testkit::wait::{PATIENCE, within};
 use uuid::Uuid;
-
-/// The variables that hold the servers' addresses; that of Postgres names the database where others are made.
-const POSTGRES: &str = "BACKEND_TEST_POSTGRES";
-const REDIS: &str = "BACKEND_TEST_REDIS";
 
 /// The file in a folder that says what its database is called.
 const NAME_FILE: &str = "name-on-the-servers";

@@ -9,13 +9,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::time::Duration;
 
-use testkit::postgres::Postgres;
-use testkit::redis::Redis;
+use testkit::postgres::{self, Postgres};
+use testkit::redis::{self, Redis};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-
-/// Where the command finds the servers: each variable holds an address. Postgres' has no database of the command's own.
-const POSTGRES: &str = "BACKEND_TEST_POSTGRES";
-const REDIS: &str = "BACKEND_TEST_REDIS";
 
 /// Many tests run at the same time on a large machine, each with up to three programs of 16 connections.
 const CONNECTIONS: &str = "max_connections=1000";
@@ -56,7 +52,7 @@ async fn main() -> ExitCode {
     };
     let (postgres, redis) = tokio::join!(Postgres::start_with(&[CONNECTIONS]), Redis::start());
     let mut command = Command::new(program);
-    command.args(words).env(POSTGRES, postgres.url("postgres")).env(REDIS, redis.url());
+    command.args(words).env(postgres::VARIABLE, postgres.url("postgres")).env(redis::VARIABLE, redis.url());
     ExitCode::from(run(command, &mut signals).await)
 }
 
@@ -98,11 +94,9 @@ async fn run(mut command: Command, signals: &mut Signals) -> u8 {
     }
 }
 
-/// Passes on that it is to end. The standard library has no call for it, the shell has.
+/// Passes on that it is to end.
 fn terminate(child: &Child) {
-    let id = child.id().to_string();
-    let sent = Command::new("sh").args(["-c", "kill -TERM \"$1\"", "sh", &id]).status();
-    if !sent.is_ok_and(|status| status.success()) {
+    if !testkit::process::signal(child.id(), "TERM") {
         eprintln!("with-servers: the command takes no SIGTERM");
     }
 }

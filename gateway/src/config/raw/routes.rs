@@ -151,3 +151,10 @@ section! {
         pub log: LogWhat = "all",
     }
 }
+
+impl Route {
+    /// The upstreams that answer, by their names.
+    pub(in crate::config) fn asked(&self) -> impl Iterator<Item = &At<String>> {
+        self.to.iter().chain(self.split.iter().map(|side| &side.to))
+    }
+}

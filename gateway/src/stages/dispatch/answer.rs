@@ -4,10 +4,12 @@
 //! the request, path and query, can name no other host and end no line.
 
 use bytes::Bytes;
+use common::code::Code;
 use http::HeaderValue;
 use http::header::LOCATION;
 
 use super::rewrite::without;
+use crate::base::refusal::Refusal;
 use crate::base::reply::Reply;
 use crate::config::checked::{Does, Redirect, Respond};
 use crate::route::host;
@@ -53,13 +55,17 @@ impl Answer {
     }
 }
 
-/// Sends a plain client to the same URL with `https`; `None` where the request names no host. 308 keeps method and body
-/// (RFC 9110 §15.4.9).
-pub(crate) fn to_https(host: Option<&str>, target: &str, port: u16) -> Option<Reply> {
-    let host = host.and_then(host::normalise)?;
+/// Sends a plain client to the same URL with `https`. 308 keeps method and body (RFC 9110 §15.4.9).
+///
+/// # Errors
+/// 400 where the request names no host.
+pub(crate) fn to_https(host: Option<&str>, target: &str, port: u16) -> Result<Reply, Refusal> {
     let port = if port == 443 { String::new() } else { format!(":{port}") };
-    let location = HeaderValue::from_str(&format!("https://{host}{port}{target}")).ok()?;
-    Some(Reply { status: 308, headers: vec![(LOCATION, location)], body: Bytes::new() })
+    let host = host.and_then(host::normalise);
+    let location = host.and_then(|host| HeaderValue::from_str(&format!("https://{host}{port}{target}")).ok());
+    let location =
+        location.ok_or_else(|| Refusal::new(Code::RequestMalformed).detail("the request names no host"))?;
+    Ok(Reply { status: 308, headers: vec![(LOCATION, location)], body: Bytes::new() })
 }
 
 /// Always there: a URL is plain ASCII, and so is what is put behind it.

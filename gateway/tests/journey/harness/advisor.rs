@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::pebble::Pebble;
+use super::server;
 
 /// Where certificates are asked about; their names follow.
 const ADVICE: &str = "/renewal-info/";
@@ -107,7 +108,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
         shared.asked.lock().expect("no holder panicked").push(certificate.to_owned());
         // It should have been renewed long ago.
         let window = json!({ "start": "2020-01-01T00:00:00Z", "end": "2020-01-02T00:00:00Z" });
-        let mut advice = json_reply(&json!({ "suggestedWindow": window }));
+        let mut advice = server::json(StatusCode::OK, &json!({ "suggestedWindow": window }));
         advice.headers_mut().insert(RETRY_AFTER, HeaderValue::from(HOLDS_SECONDS));
         return Ok(advice);
     }
@@ -151,10 +152,4 @@ fn with(text: &[u8], name: &str, value: String) -> Bytes {
     let mut object: Value = serde_json::from_slice(text).expect("a JSON object");
     object[name] = Value::from(value);
     Bytes::from(object.to_string())
-}
-
-fn json_reply(value: &Value) -> Response<Full<Bytes>> {
-    let mut reply = Response::new(Full::new(Bytes::from(value.to_string())));
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    reply
 }

@@ -20,6 +20,7 @@ use testkit::wait::{PATIENCE, until};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::client;
 use super::names::{Answer, Names};
 use super::pki::Authority;
 use super::tls;
@@ -89,7 +90,7 @@ impl Pebble {
 
     /// A client that trusts it, by HTTP/1.1.
     pub fn client(&self) -> reqwest::Client {
-        Self::client_of(&self.own)
+        client::secure(&self.own, "127.0.0.1", self.address, true)
     }
 
     /// Kills it.
@@ -104,15 +105,9 @@ impl Pebble {
         Some(shaken.get_ref().1.peer_certificates()?.first()?.to_vec())
     }
 
-    fn client_of(own: &Authority) -> reqwest::Client {
-        let trusted = reqwest::Certificate::from_pem(own.certificate_pem().as_bytes()).expect("our own certificate");
-        let builder = reqwest::Client::builder().no_proxy().tls_certs_only([trusted]).http1_only().timeout(PATIENCE);
-        builder.build().expect("a client")
-    }
-
     /// What a client shakes hands with that trusts its root, which it makes anew at each start.
     async fn trusting(own: &Authority, management: SocketAddr) -> Arc<ClientConfig> {
-        let client = Self::client_of(own);
+        let client = client::secure(own, "127.0.0.1", management, true);
         let url = format!("https://{management}/roots/0");
         let pem = until("pebble tells its root", PATIENCE, async || {
             let answer = client.get(&url).send().await.ok()?;
@@ -121,9 +116,6 @@ impl Pebble {
         .await;
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&pem).expect("a certificate")).expect("a root");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider);
-        let builder = builder.with_protocol_versions(rustls::ALL_VERSIONS).expect("the provider knows both versions");
-        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+        tls::config_of(roots, &tls::Hello { versions: rustls::ALL_VERSIONS, alpn: &[] }, None)
     }
 }

@@ -78,10 +78,15 @@ impl Pool {
     }
 }
 
+/// Where an upstream's servers are, as a member of its settings.
+pub fn targets(addresses: &[SocketAddr]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+    format!("targets: [{}]", addresses.join(", "))
+}
+
 impl fmt::Display for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let targets: Vec<String> = self.targets.iter().map(|target| format!("\"{target}\"")).collect();
-        write!(f, "{{ targets: [{}], balance: {}", targets.join(", "), self.balance)?;
+        write!(f, "{{ {}, balance: {}", targets(&self.targets), self.balance)?;
         if self.probed {
             let every = PROBE_EVERY_MS;
             write!(f, ", health: {{ http: /health, every: {every}ms, timeout: 400ms, up_after: 2, down_after: 2 }}")?;

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -53,10 +53,15 @@ pub async fn connect(
 
 /// What a client shakes hands with. Sessions are resumed between handshakes with the same one.
 pub fn config(authority: &Authority, hello: &Hello, shown: Option<&Identity>) -> Arc<ClientConfig> {
+    config_of(authority.roots(), hello, shown)
+}
+
+/// The same for whoever trusts these roots.
+pub fn config_of(roots: RootCertStore, hello: &Hello, shown: Option<&Identity>) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_protocol_versions(hello.versions).expect("the provider knows both versions");
-    let builder = builder.with_root_certificates(authority.roots());
+    let builder = builder.with_root_certificates(roots);
     let mut config = match shown {
         None => builder.with_no_client_auth(),
         Some(shown) => {
