@@ -11,6 +11,7 @@ use common::body;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use reqwest::Certificate;
 
 use crate::base::http_client;
 use crate::config::checked::Acme;
@@ -30,6 +31,8 @@ pub(super) struct Client(reqwest::Client);
 pub(super) enum ClientError {
     #[error("{path}")]
     Authorities { path: String, source: std::io::Error },
+    #[error("{0} holds no certificate")]
+    NoAuthority(String),
     #[error("HTTP client")]
     Build(#[from] reqwest::Error),
 }
@@ -43,12 +46,20 @@ impl Client {
         let mut builder = http_client::builder().https_only(true);
         if let Some(file) = &settings.ca {
             let read = tokio::fs::read(&file.value).await;
-            let path = || file.value.display().to_string();
-            let pem = read.map_err(|source| ClientError::Authorities { path: path(), source })?;
-            builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem)?);
+            let path = file.value.display().to_string();
+            match read {
+                Ok(pem) => builder = builder.tls_certs_only(authorities(path, &pem)?),
+                Err(source) => return Err(ClientError::Authorities { path, source }),
+            }
         }
         Ok(Self(builder.build()?))
     }
+}
+
+/// Whom a file names. With nobody to trust, each handshake would fail, and nothing would say why.
+fn authorities(path: String, pem: &[u8]) -> Result<Vec<Certificate>, ClientError> {
+    let authorities = Certificate::from_pem_bundle(pem)?;
+    if authorities.is_empty() { Err(ClientError::NoAuthority(path)) } else { Ok(authorities) }
 }
 
 impl HttpClient for Client {
@@ -80,4 +91,17 @@ async fn ask(client: reqwest::Client, request: Request<BodyWrapper<Bytes>>) -> R
 
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Other(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_names_nobody_is_an_error_of_its_own() {
+        for empty in ["", "not PEM"] {
+            let error = authorities("ca.pem".into(), empty.as_bytes()).expect_err("nobody to trust");
+            assert_eq!(error.to_string(), "ca.pem holds no certificate");
+        }
+    }
 }
